@@ -1,0 +1,61 @@
+"""The application."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from api import health, problems, routes
+from api.bounds import Bounds
+from api.stats import CachedStats
+from timers.call import VERSION
+from timers.service import Timers
+
+Parts = Callable[[], AbstractAsyncContextManager[tuple[Timers, health.Broker]]]
+
+
+def create_app(parts: Parts, *, pending: int) -> FastAPI:
+    """Return the application; ``parts`` opens what it stands on, for its lifetime."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with parts() as (timers, broker):
+            app.state.timers = timers
+            app.state.broker = broker
+            app.state.stats = CachedStats(timers)
+            yield
+
+    app = FastAPI(
+        title="timers",
+        version=VERSION,
+        summary="Call an endpoint in ten milliseconds or in ten years.",
+        license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        lifespan=lifespan,
+    )
+    app.include_router(routes.router)
+    app.include_router(health.router)
+    app.add_middleware(Bounds, pending=pending)
+    problems.install(app)
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    return app
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    if app.openapi_schema is None:
+        schema = get_openapi(
+            title=app.title,
+            version=app.version,
+            summary=app.summary,
+            license_info=app.license_info,
+            routes=app.routes,
+        )
+        components = schema.setdefault("components", {}).setdefault("schemas", {})
+        problem = dict(problems.PROBLEM_SCHEMA)
+        components |= problem.pop("$defs", {})
+        components["Problem"] = problem
+        app.openapi_schema = schema
+    return app.openapi_schema

@@ -1,0 +1,132 @@
+"""Every error as application/problem+json (RFC 9457)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException as StarletteHTTPException
+
+from api.schemas import Problem
+from api.strict_json import dumps
+from timers.errors import (
+    AlreadyExists,
+    IllegalTransition,
+    Invalid,
+    Overloaded,
+    PreconditionFailed,
+    TimerError,
+    TimerNotFound,
+    Unavailable,
+)
+
+logger = logging.getLogger(__name__)
+
+_STATUS: Mapping[type[TimerError], int] = {
+    Invalid: 422,
+    TimerNotFound: 404,
+    AlreadyExists: 409,
+    IllegalTransition: 409,
+    PreconditionFailed: 412,
+    Overloaded: 429,
+    Unavailable: 503,
+}
+
+
+def problem(status: int, detail: str, headers: Mapping[str, str] | None = None, **more: Any) -> Response:
+    """Return a problem response; ``more`` are extension members."""
+    title = HTTPStatus(status).phrase
+    body = {
+        "type": f"urn:timers:problem:{title.lower().replace(' ', '-')}",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        **more,
+    }
+    return Response(dumps(body), status, headers, media_type="application/problem+json")
+
+
+def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return the OpenAPI entries of problem answers."""
+    return {
+        status: {
+            "description": HTTPStatus(status).phrase,
+            "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
+        }
+        for status in statuses
+    }
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error of an app with a problem."""
+    app.add_exception_handler(TimerError, _of_ours)
+    app.add_exception_handler(RequestValidationError, _of_request)
+    app.add_exception_handler(ValidationError, _of_model)
+    app.add_exception_handler(StarletteHTTPException, _of_http)
+    app.add_exception_handler(Exception, _of_anything)
+
+
+async def _of_ours(_: Request, error: Exception) -> Response:
+    status = next((status for kind, status in _STATUS.items() if isinstance(error, kind)), None)
+    if status is None:
+        logger.error("a request failed", exc_info=error)
+        return problem(500, "The service made a mistake; it has been logged.")
+    more: dict[str, Any] = {}
+    headers = {}
+    if isinstance(error, Invalid):
+        more["errors"] = [{"pointer": error.pointer, "detail": error.detail}]
+    if isinstance(error, IllegalTransition):
+        more["state"] = error.state
+    if isinstance(error, (Overloaded, Unavailable)):
+        headers["retry-after"] = str(error.retry_after)
+    return problem(status, str(error), headers, **more)
+
+
+async def _of_request(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    return _of_fields(error.errors(), skip=("body",))
+
+
+async def _of_model(_: Request, error: Exception) -> Response:
+    assert isinstance(error, ValidationError)
+    return _of_fields(error.errors(), skip=())
+
+
+def _of_fields(details: Iterable[Any], skip: Sequence[str]) -> Response:
+    errors = [_field(detail, skip) for detail in details][:50]
+    sentence = "; ".join(f"{error['pointer'] or 'the body'}: {error['detail']}" for error in errors[:3])
+    return problem(422, sentence, errors=errors)
+
+
+def _field(detail: Mapping[str, Any], skip: Sequence[str]) -> dict[str, str]:
+    path = [str(part) for part in detail["loc"]]
+    if path and path[0] in skip:
+        path = path[1:]
+    pointer = "".join("/" + part.replace("~", "~0").replace("/", "~1")[:200] for part in path)
+    message = "there is no such field" if detail["type"] == "extra_forbidden" else detail["msg"]
+    return {"pointer": pointer, "detail": message.removeprefix("Value error, ")}
+
+
+async def _of_http(_: Request, error: Exception) -> Response:
+    assert isinstance(error, StarletteHTTPException)
+    return problem(error.status_code, _sentence(error), error.headers)
+
+
+def _sentence(error: HTTPException | StarletteHTTPException) -> str:
+    known = {404: "There is nothing at this path.", 405: "This path does not take this method."}
+    if error.detail == HTTPStatus(error.status_code).phrase:
+        return known.get(error.status_code, error.detail)
+    return str(error.detail)
+
+
+async def _of_anything(_: Request, __: Exception) -> Response:
+    return problem(500, "The service made a mistake; it has been logged.")
+
+
+PROBLEM_SCHEMA = Problem.model_json_schema(ref_template="#/components/schemas/{model}")

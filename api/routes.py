@@ -1,0 +1,258 @@
+"""The routes over timers."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
+
+from api.problems import documented
+from api.schemas import (
+    NewTimerIn,
+    StatsOut,
+    TimerList,
+    TimerOut,
+    TimerPatch,
+    parse_time,
+    patched,
+    stats_out,
+    timer_out,
+)
+from api.stats import CachedStats
+from api.strict_json import StrictRoute, dumps
+from timers import limits
+from timers.errors import Invalid, TimerNotFound
+from timers.ports import Filter, Position
+from timers.service import Precondition, Timers
+from timers.stamps import traceparent
+from timers.state import State
+from timers.timer import Timer
+
+router = APIRouter(prefix="/v1", route_class=StrictRoute, responses=documented(429, 503))
+
+_ETAG: Final = re.compile(r'"(\d{1,15})"')
+_LISTED: Final = frozenset({"state", "due_after", "due_before", "label", "limit", "cursor"})
+
+
+def _service(request: Request) -> Timers:
+    service: Timers = request.app.state.timers
+    return service
+
+
+def _stats(request: Request) -> CachedStats:
+    stats: CachedStats = request.app.state.stats
+    return stats
+
+
+def _known_id(timer_id: str) -> str:
+    if not limits.ID_PATTERN.fullmatch(timer_id):
+        raise TimerNotFound(timer_id[:128])
+    return timer_id
+
+
+def _chosen_id(timer_id: str) -> str:
+    if not limits.ID_PATTERN.fullmatch(timer_id):
+        raise Invalid("/id", f"an id matches {limits.ID_PATTERN.pattern}")
+    return timer_id
+
+
+def _precondition(
+    if_match: Annotated[str | None, Header(description='The version that is expected: `"3"`, or `*`.')] = None,
+) -> Precondition:
+    if if_match is None:
+        return Precondition()
+    if if_match.strip() == "*":
+        return Precondition(versions=frozenset())
+    return Precondition(versions=frozenset(int(v) for v in _ETAG.findall(if_match)) or frozenset({0}))
+
+
+def _creation_precondition(
+    matched: Annotated[Precondition, Depends(_precondition)],
+    if_none_match: Annotated[str | None, Header(description="`*`: only create.")] = None,
+) -> Precondition:
+    if if_none_match is None:
+        return matched
+    if if_none_match.strip() != "*":
+        raise Invalid("/headers/if-none-match", "only * is understood")
+    return Precondition(matched.versions, absent=True)
+
+
+Service = Annotated[Timers, Depends(_service)]
+KnownId = Annotated[str, Depends(_known_id)]
+Expected = Annotated[Precondition, Depends(_precondition)]
+Trace = Annotated[str | None, Header(alias="traceparent", description="W3C trace that the call continues.")]
+
+
+def _answer(timer: Timer, status: int = 200, **headers: str) -> Response:
+    return Response(
+        dumps(timer_out(timer)),
+        status,
+        {"etag": f'"{timer.version}"', **headers},
+        media_type="application/json",
+    )
+
+
+@router.post(
+    "/timers",
+    status_code=201,
+    response_model=TimerOut,
+    responses=documented(400, 409, 413, 415, 422),
+    summary="Schedule a timer",
+)
+async def schedule(wish: NewTimerIn, service: Service, trace: Trace = None) -> Response:
+    spec = wish.spec(service.clock.now_ms(), traceparent(trace, service.random))
+    timer = await service.schedule(spec, wish.id)
+    return _answer(timer, 201, location=f"/v1/timers/{timer.id}")
+
+
+@router.put(
+    "/timers/{timer_id}",
+    response_model=TimerOut,
+    responses={201: {"model": TimerOut, "description": "Created"}, **documented(400, 409, 412, 413, 415, 422)},
+    summary="Create a timer, or replace one whole",
+)
+async def replace(
+    timer_id: Annotated[str, Depends(_chosen_id)],
+    wish: NewTimerIn,
+    service: Service,
+    expected: Annotated[Precondition, Depends(_creation_precondition)],
+    trace: Trace = None,
+) -> Response:
+    if wish.id not in (None, timer_id):
+        raise Invalid("/id", "not the id of the path")
+    spec = wish.spec(service.clock.now_ms(), traceparent(trace, service.random))
+    timer, created = await service.replace(timer_id, spec, expected)
+    if created:
+        return _answer(timer, 201, location=f"/v1/timers/{timer.id}")
+    return _answer(timer)
+
+
+@router.get("/timers/{timer_id}", response_model=TimerOut, responses=documented(404), summary="Read a timer")
+async def read(timer_id: KnownId, service: Service) -> Response:
+    return _answer(await service.get(timer_id))
+
+
+@router.patch(
+    "/timers/{timer_id}",
+    response_model=TimerOut,
+    responses=documented(400, 404, 409, 412, 413, 415, 422),
+    summary="Reschedule or edit a timer",
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {
+                kind: {"schema": TimerPatch.model_json_schema()}
+                for kind in ("application/merge-patch+json", "application/json")
+            },
+        }
+    },
+)
+async def edit(timer_id: KnownId, request: Request, service: Service, expected: Expected) -> Response:
+    patch = await request.json()
+    if not isinstance(patch, dict):
+        raise Invalid("", "a JSON object with the changes")
+    now_ms = service.clock.now_ms()
+    return _answer(await service.edit(timer_id, lambda timer: patched(timer, patch, now_ms), expected))
+
+
+@router.delete(
+    "/timers/{timer_id}",
+    response_model=TimerOut,
+    responses=documented(404, 409, 412),
+    summary="Cancel a timer",
+)
+async def cancel(timer_id: KnownId, service: Service, expected: Expected) -> Response:
+    return _answer(await service.cancel(timer_id, expected))
+
+
+@router.post(
+    "/timers/{timer_id}/fire",
+    status_code=202,
+    response_model=TimerOut,
+    responses=documented(404, 409, 412),
+    summary="Run a timer now",
+)
+async def fire(timer_id: KnownId, service: Service, expected: Expected) -> Response:
+    return _answer(await service.fire(timer_id, expected), 202)
+
+
+@router.post(
+    "/timers/{timer_id}/replay",
+    status_code=202,
+    response_model=TimerOut,
+    responses=documented(404, 409, 412),
+    summary="Run a dead timer again, attempts counted afresh",
+)
+async def replay(timer_id: KnownId, service: Service, expected: Expected) -> Response:
+    return _answer(await service.replay(timer_id, expected), 202)
+
+
+@router.get("/timers", response_model=TimerList, responses=documented(422), summary="List timers, soonest first")
+async def list_timers(  # noqa: PLR0913, PLR0917 - one argument a query parameter
+    request: Request,
+    service: Service,
+    state: Annotated[list[State] | None, Query(description="May be given several times.")] = None,
+    due_after: Annotated[str | None, Query(description="RFC 3339 or epoch ms; included.")] = None,
+    due_before: Annotated[str | None, Query(description="RFC 3339 or epoch ms; not included.")] = None,
+    label: Annotated[list[str] | None, Query(description="`key:value`; each one given must match.")] = None,
+    limit: Annotated[int, Query(ge=1, le=limits.MAX_LIST)] = 100,
+    cursor: Annotated[str | None, Query(max_length=512)] = None,
+) -> Response:
+    for name in request.query_params:
+        if name not in _LISTED:
+            raise Invalid(f"/query/{name[:100]}", "there is no such parameter")
+    wanted = Filter(
+        states=frozenset(state or State),
+        due_after_ms=_query_time("due_after", due_after),
+        due_before_ms=_query_time("due_before", due_before),
+        labels=dict(_label(text) for text in label or ()),
+    )
+    page = await service.select(wanted, after=_position(cursor), limit=limit)
+    body = {
+        "timers": [timer_out(timer) for timer in page.timers],
+        "next_cursor": None if page.next is None else _cursor(page.next),
+    }
+    return Response(dumps(body), media_type="application/json")
+
+
+@router.get("/stats", response_model=StatsOut, summary="Counts, what is overdue, how late the last calls were")
+async def stats(cached: Annotated[CachedStats, Depends(_stats)]) -> Response:
+    return Response(dumps(stats_out(await cached.get())), media_type="application/json")
+
+
+def _query_time(name: str, text: str | None) -> int | None:
+    if text is None:
+        return None
+    try:
+        time_ms = parse_time(int(text) if text.isascii() and text.isdigit() and len(text) < 16 else text)
+    except ValueError as error:
+        raise Invalid(f"/query/{name}", str(error)) from None
+    return time_ms
+
+
+def _label(text: str) -> tuple[str, str]:
+    key, colon, value = text.partition(":")
+    if not colon or not key:
+        raise Invalid("/query/label", "key:value")
+    return key, value
+
+
+def _cursor(position: Position) -> str:
+    return base64.urlsafe_b64encode(dumps([position.at_ms, position.timer_id])).decode().rstrip("=")
+
+
+def _position(cursor: str | None) -> Position | None:
+    if cursor is None:
+        return None
+    try:
+        fields: Any = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+        at_ms, timer_id = fields
+        if not isinstance(at_ms, int) or not isinstance(timer_id, str) or not 0 <= at_ms < 10**15:
+            raise ValueError
+    except (binascii.Error, ValueError, TypeError, RecursionError):
+        raise Invalid("/query/cursor", "not a cursor that this service gave") from None
+    return Position(at_ms, timer_id)

@@ -1,0 +1,344 @@
+"""The JSON of the public contract, and its way into and out of the core."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+
+from api.strict_json import dumps
+from timers import limits
+from timers.errors import Invalid
+from timers.retry import RetryPolicy
+from timers.service import Stats
+from timers.stamps import parse_duration, parse_rfc3339, rfc3339
+from timers.state import State
+from timers.target import Body, BodyKind, Target, check_target
+from timers.timer import Spec, Timer
+
+_LEAST_DELAY_MS: Final = 1
+
+
+def parse_time(value: object) -> int:
+    """Return an RFC 3339 text or epoch milliseconds as epoch milliseconds. Raises ValueError."""
+    if isinstance(value, bool) or not isinstance(value, (str, int)):
+        raise ValueError("an RFC 3339 time with a zone, or epoch milliseconds as an integer")
+    return parse_rfc3339(value) if isinstance(value, str) else value
+
+
+def _delay_ms(value: object) -> int:
+    if isinstance(value, str):
+        return parse_duration(value)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise ValueError("seconds as a number, or an ISO 8601 duration")
+    if value < 0 or value * 1000 > limits.MAX_DELAY_MS:
+        raise ValueError("0 seconds to 10 years")
+    if 0 < value * 1000 < _LEAST_DELAY_MS:
+        raise ValueError("the shortest delay is 0.001 seconds; 0 fires at once")
+    return math.ceil(round(value * 1000, 6))
+
+
+Time = Annotated[
+    int,
+    BeforeValidator(parse_time),
+    WithJsonSchema(
+        {
+            "anyOf": [{"type": "string", "format": "date-time"}, {"type": "integer", "minimum": 0}],
+            "description": "RFC 3339 with a zone, or epoch milliseconds. At most 10 years ahead.",
+        }
+    ),
+]
+DelayMs = Annotated[
+    int,
+    BeforeValidator(_delay_ms),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "number", "minimum": 0, "maximum": limits.MAX_DELAY_MS / 1000},
+                {"type": "string", "format": "duration"},
+            ],
+            "description": "Seconds, fractions allowed, or an ISO 8601 duration. At most 10 years.",
+        }
+    ),
+]
+Labels = Annotated[
+    dict[
+        Annotated[str, Field(min_length=1, max_length=limits.MAX_LABEL_LENGTH, pattern="^[^:]*$")],
+        Annotated[str, Field(max_length=limits.MAX_LABEL_LENGTH)],
+    ],
+    Field(max_length=limits.MAX_LABELS),
+]
+Id = Annotated[str, Field(pattern=f"^{limits.ID_PATTERN.pattern}$")]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class TargetIn(_Strict):
+    """An HTTP endpoint and the request it gets."""
+
+    url: str = Field(max_length=limits.MAX_URL_LENGTH, examples=["https://example.com/hook"])
+    method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"] = "POST"
+    headers: dict[str, str] = Field(default_factory=dict, max_length=limits.MAX_HEADERS)
+    body: Any = Field(None, description="Any JSON, or a string that is sent as it is. At most 256 KiB.")
+    body_base64: str | None = Field(None, description="A binary body, instead of `body`.")
+    timeout: float = Field(
+        10.0, ge=limits.MIN_TIMEOUT_S, le=limits.MAX_TIMEOUT_S, description="Seconds for the whole call."
+    )
+
+    def target(self) -> Target:
+        """Return the core's value. Raises Invalid."""
+        return check_target(Target(self.url, self.method, self.headers, self._body(), self.timeout))
+
+    def _body(self) -> Body | None:
+        if self.body is not None and self.body_base64 is not None:
+            raise Invalid("/target/body_base64", "only one of body and body_base64")
+        if self.body_base64 is not None:
+            return Body(BodyKind.BASE64, self.body_base64)
+        if isinstance(self.body, str):
+            return Body(BodyKind.TEXT, self.body)
+        return None if self.body is None else Body(BodyKind.JSON, dumps(self.body).decode())
+
+
+class RetryIn(_Strict):
+    """How often and how far apart; times in seconds."""
+
+    max_attempts: int = Field(8, ge=1, le=limits.MAX_ATTEMPTS)
+    min_backoff: float = Field(1.0, ge=0, le=limits.MAX_BACKOFF_S)
+    max_backoff: float = Field(3600.0, ge=0, le=limits.MAX_BACKOFF_S)
+    multiplier: float = Field(2.0, ge=1, le=100)
+    jitter: float = Field(0.1, ge=0, le=1, description="The share by which a wait varies either way.")
+
+    def policy(self) -> RetryPolicy:
+        """Return the core's value. Raises Invalid."""
+        if self.max_backoff < self.min_backoff:
+            raise Invalid("/retry/max_backoff", "not below min_backoff")
+        return RetryPolicy(self.max_attempts, self.min_backoff, self.max_backoff, self.multiplier, self.jitter)
+
+
+class TimerIn(_Strict):
+    """What to call and when: exactly one of `due_at` and `delay`."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"delay": 30, "target": {"url": "https://example.com/hook", "body": {"order": 42}}},
+                {"due_at": "2026-12-01T09:00:00Z", "target": {"url": "https://example.com/hook"}},
+            ]
+        }
+    )
+
+    due_at: Time | None = None
+    delay: DelayMs | None = None
+    target: TargetIn
+    retry: RetryIn = Field(default_factory=RetryIn)
+    labels: Labels = Field(default_factory=dict)
+
+    def spec(self, now_ms: int, trace: str | None) -> Spec:
+        """Return the core's value, a delay counted from now. Raises Invalid."""
+        return Spec(
+            due_at_ms=self._due_at_ms(now_ms),
+            target=self.target.target(),
+            retry=self.retry.policy(),
+            labels=self.labels,
+            trace=trace,
+        )
+
+    def _due_at_ms(self, now_ms: int) -> int:
+        if (self.due_at is None) == (self.delay is None):
+            raise Invalid("/due_at", "exactly one of due_at and delay is needed")
+        if self.due_at is None:
+            assert self.delay is not None
+            if self.delay > limits.MAX_DELAY_MS:
+                raise Invalid("/delay", "0 seconds to 10 years")
+            return now_ms + self.delay
+        if not 0 <= self.due_at <= now_ms + limits.MAX_DELAY_MS:
+            raise Invalid("/due_at", "from 1970 to 10 years ahead")
+        return self.due_at
+
+
+class NewTimerIn(TimerIn):
+    """A timer to schedule, under an id of the client's choice if it names one."""
+
+    id: Id | None = None
+
+
+class TimerPatch(BaseModel):
+    """A JSON merge patch: what is given changes, null goes back to the default, the rest stays."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"delay": 60}, {"target": {"headers": {"x-team": None}}}]}
+    )
+
+    due_at: Any = None
+    delay: Any = None
+    target: Any = None
+    retry: Any = None
+    labels: Any = None
+
+
+class AttemptOut(BaseModel):
+    """One call and how it ended."""
+
+    number: int
+    started_at: str
+    finished_at: str
+    lateness_ms: int
+    status: int | None
+    error: str | None
+
+
+class TimerOut(BaseModel):
+    """A timer as it is."""
+
+    id: str
+    state: State
+    version: int
+    due_at: str
+    next_attempt_at: str | None
+    target: TargetIn
+    retry: RetryIn
+    labels: dict[str, str]
+    attempts: list[AttemptOut]
+    created_at: str
+    updated_at: str
+
+
+class TimerList(BaseModel):
+    """A part of a list; `next_cursor` leads to the next part."""
+
+    timers: list[TimerOut]
+    next_cursor: str | None
+
+
+class LatenessOut(BaseModel):
+    """Milliseconds between planned and real start of first attempts, over the latest deliveries."""
+
+    p50: int | None
+    p95: int | None
+    p99: int | None
+    max: int | None
+    sample: int
+
+
+class StatsOut(BaseModel):
+    """The state of the service as a whole."""
+
+    counts: dict[str, int]
+    overdue: int
+    oldest_overdue_seconds: float | None
+    lateness_ms: LatenessOut
+
+
+class FieldError(BaseModel):
+    """What is wrong with one field."""
+
+    pointer: str
+    detail: str
+
+
+class Problem(BaseModel):
+    """An error as RFC 9457 has it."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    state: State | None = Field(None, description="With 409: the state that the timer is in.")
+    errors: list[FieldError] | None = Field(None, description="With 422: every field that is wrong.")
+
+
+def timer_out(timer: Timer) -> dict[str, Any]:
+    """Return a timer as clients see it."""
+    return {
+        "id": timer.id,
+        "state": timer.state.value,
+        "version": timer.version,
+        "due_at": rfc3339(timer.due_at_ms),
+        "next_attempt_at": None if timer.final else rfc3339(timer.next_attempt_at_ms),
+        **_wishes(timer),
+        "attempts": [
+            {
+                "number": attempt.number,
+                "started_at": rfc3339(attempt.started_at_ms),
+                "finished_at": rfc3339(attempt.finished_at_ms),
+                "lateness_ms": attempt.lateness_ms,
+                "status": attempt.status,
+                "error": attempt.error,
+            }
+            for attempt in timer.attempts
+        ],
+        "created_at": rfc3339(timer.created_at_ms),
+        "updated_at": rfc3339(timer.updated_at_ms),
+    }
+
+
+def stats_out(stats: Stats) -> dict[str, Any]:
+    """Return the stats as clients see them."""
+    overdue_ms = stats.oldest_overdue_ms
+    return {
+        "counts": {state.value: count for state, count in stats.counts.by_state.items()},
+        "overdue": stats.counts.overdue,
+        "oldest_overdue_seconds": None if overdue_ms is None else overdue_ms / 1000,
+        "lateness_ms": {
+            "p50": stats.percentile(0.5),
+            "p95": stats.percentile(0.95),
+            "p99": stats.percentile(0.99),
+            "max": stats.percentile(1),
+            "sample": len(stats.lateness_ms),
+        },
+    }
+
+
+def patched(timer: Timer, patch: Mapping[str, Any], now_ms: int) -> Spec:
+    """Return what a timer's client wishes after a merge patch. Raises ValidationError, Invalid."""
+    wishes = {"due_at": timer.due_at_ms, **_wishes(timer)}
+    if patch.get("delay") is not None and "due_at" not in patch:
+        del wishes["due_at"]
+    return TimerIn.model_validate(merge_patch(wishes, patch)).spec(now_ms, timer.trace)
+
+
+def merge_patch(value: Any, patch: Any) -> Any:
+    """Return ``value`` changed by ``patch``. Source: RFC 7396."""
+    if not isinstance(patch, Mapping):
+        return patch
+    merged = dict(value) if isinstance(value, Mapping) else {}
+    for name, change in patch.items():
+        if change is None:
+            merged.pop(name, None)
+        else:
+            merged[name] = merge_patch(merged.get(name), change)
+    return merged
+
+
+def _wishes(timer: Timer) -> dict[str, Any]:
+    target, retry = timer.target, timer.retry
+    return {
+        "target": {
+            "url": target.url,
+            "method": target.method,
+            "headers": dict(target.headers),
+            **_body_out(target.body),
+            "timeout": target.timeout,
+        },
+        "retry": {
+            "max_attempts": retry.max_attempts,
+            "min_backoff": retry.min_backoff,
+            "max_backoff": retry.max_backoff,
+            "multiplier": retry.multiplier,
+            "jitter": retry.jitter,
+        },
+        "labels": dict(timer.labels),
+    }
+
+
+def _body_out(body: Body | None) -> dict[str, Any]:
+    if body is None:
+        return {}
+    if body.kind is BodyKind.BASE64:
+        return {"body_base64": body.text}
+    return {"body": json.loads(body.text) if body.kind is BodyKind.JSON else body.text}

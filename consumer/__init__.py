@@ -1,0 +1,1 @@
+"""The hands: takes what is due, claims it, calls, writes down what came of it."""

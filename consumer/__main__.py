@@ -1,0 +1,113 @@
+"""``python -m consumer``: one consumer process, until SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+from typing import Final
+
+from consumer.gate import Gate
+from consumer.handler import Handler
+from consumer.health import serve
+from consumer.keeper import Keeper
+from consumer.shards import Shards
+from consumer.worker import Worker
+from infra import wiring
+from infra.callbacks import HttpCallbacks
+from infra.clock import SystemClock
+from infra.dynamodb.client import Table
+from infra.dynamodb.leases import DynamoShardLeases
+from infra.rabbitmq.deliveries import RabbitDeliveries
+from infra.rabbitmq.queue import RabbitDelayQueue
+from infra.settings import Settings
+from timers.errors import TimerError
+from timers.timer import Timer
+
+logger = logging.getLogger(__name__)
+
+_LEAVE_S: Final = 3.0
+_DRAIN_S: Final = 5.0
+
+
+class _Unobserved:
+    """Nobody is told."""
+
+    def attempted(self, timer: Timer, lateness_ms: int, seconds: float) -> None: ...
+
+    def loaded(self, count: int) -> None: ...
+
+    def redriven(self, count: int) -> None: ...
+
+
+class Consumer:
+    """One consumer's parts, put together."""
+
+    def __init__(self, settings: Settings, table: Table, callbacks: HttpCallbacks) -> None:
+        self._settings = settings
+        clock, random = SystemClock(), wiring.UNPREDICTABLE
+        lanes, url = wiring.lanes(settings), settings.rabbitmq_url
+        horizon_ms = settings.horizon * 1000
+        observer = _Unobserved()
+        store = wiring.store(settings, table)
+        self._queue = RabbitDelayQueue(url, lanes=lanes, clock=clock, random=random)
+        handler = Handler(store, self._queue, callbacks, clock, random, horizon_ms, observer)
+        gate = Gate(total=settings.concurrency, per_target=settings.target_concurrency)
+        self._worker = Worker(handler, gate, clock)
+        self._deliveries = RabbitDeliveries(
+            url, lanes=lanes, prefetch=settings.prefetch, on_delivery=self._worker.receive, random=random
+        )
+        self._shards = Shards(
+            DynamoShardLeases(table, shards=settings.shards),
+            clock,
+            random,
+            owner=f"{socket.gethostname()}.{os.getpid()}.{random.getrandbits(32):08x}",
+            shards=settings.shards,
+        )
+        self._keeper = Keeper(store, self._queue, self._shards, clock, horizon_ms=horizon_ms, observer=observer)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until ``stop`` is set; a background part that dies takes the process down with it."""
+        self._queue.start()
+        self._deliveries.start()
+        checks = {"rabbitmq": lambda: self._queue.connected and self._deliveries.connected}
+        async with serve(self._settings.consumer_host, self._settings.consumer_port, checks):
+            async with asyncio.TaskGroup() as background:
+                parts = [background.create_task(part.run()) for part in (self._shards, self._keeper)]
+                logger.info("consumer started")
+                await stop.wait()
+                for part in parts:
+                    part.cancel()
+            await self._stop()
+
+    async def _stop(self) -> None:
+        """Finish what is in progress, return what is held."""
+        logger.info("consumer stopping", extra={"held": self._worker.held})
+        try:
+            await self._deliveries.pause()
+            await self._worker.stop(self._settings.stop_timeout)
+            async with asyncio.timeout(_LEAVE_S):
+                await self._shards.leave()
+        except (TimerError, TimeoutError) as error:
+            logger.warning("left without saying goodbye", extra={"reason": str(error)})
+        await self._deliveries.stop()
+        await self._queue.stop(_DRAIN_S)
+        logger.info("consumer stopped")
+
+
+async def main() -> None:
+    settings = wiring.settings_or_exit()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with (
+        wiring.table(settings) as table,
+        HttpCallbacks(connections=settings.concurrency) as callbacks,
+    ):
+        await Consumer(settings, table, callbacks).run(stop)
+
+
+if __name__ == "__main__":
+    wiring.run(main())

@@ -1,0 +1,191 @@
+"""One hint, from due to done: claim, wait for the millisecond, invoke, settle."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from random import Random
+from typing import Final, Protocol
+
+from timers import limits
+from timers.call import call_for
+from timers.errors import Conflict, TimerNotFound, Unavailable
+from timers.ports import Callbacks, Clock, DelayQueue, TimerStore
+from timers.retry import Answer
+from timers.settle import lapsed, settled
+from timers.state import State
+from timers.timer import Hint, Timer, lease_until_ms
+
+logger = logging.getLogger(__name__)
+
+_TABLE_AWAY_MS: Final = 2_000
+_AFTER_LEASE_MS: Final = limits.CLOCK_SKEW_MS + 100
+_LONGEST_BOUNCE_MS: Final = 30_000
+_SETTLE_PAUSE_S: Final = 0.5
+
+
+class Observer(Protocol):
+    """Is told what happened, for metrics."""
+
+    def attempted(self, timer: Timer, lateness_ms: int, seconds: float) -> None:
+        """``timer`` is what an attempt made of it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Handler:
+    """Handles hints. When a method returns, the hint's message can be acknowledged."""
+
+    store: TimerStore
+    queue: DelayQueue
+    callbacks: Callbacks
+    clock: Clock
+    random: Random
+    horizon_ms: int
+    observer: Observer
+
+    async def handle(self, hint: Hint, *, redelivered: bool) -> float | None:
+        """Attempt a timer if the hint still holds; returns how many seconds its call took, None without one."""
+        try:
+            timer = await self._claim(hint)
+        except Unavailable:
+            await self._later(hint, self.clock.now_ms() + _TABLE_AWAY_MS)
+            return None
+        if timer is None:
+            await self._missed(hint, redelivered=redelivered)
+            return None
+        return await self._attempt(timer)
+
+    async def bounce(self, hint: Hint) -> None:
+        """Send a hint round again whose target is busy; no attempt is counted and the table not touched."""
+        longest = min(1_000 * 2**hint.bounces, _LONGEST_BOUNCE_MS)
+        wait = round(longest * self.random.uniform(0.5, 1))
+        await self._later(hint, self.clock.now_ms() + wait)
+
+    async def forward(self, hint: Hint) -> None:
+        """Send a hint on that came long before its time."""
+        await self.queue.publish(hint)
+
+    async def _claim(self, hint: Hint) -> Timer | None:
+        now_ms = self.clock.now_ms()
+        until_ms = lease_until_ms(max(now_ms, hint.at_ms), hint.timeout_ms)
+        return await self.store.claim(hint.timer_id, hint.version, now_ms=now_ms, lease_until_ms=until_ms)
+
+    async def _later(self, hint: Hint, at_ms: int) -> None:
+        again = replace(hint, bounces=min(hint.bounces + 1, 30))
+        await self.queue.publish(again, not_before_ms=max(at_ms, hint.at_ms))
+
+    async def _missed(self, hint: Hint, *, redelivered: bool) -> None:
+        """
+        Decide what a hint means that could not be claimed.
+
+        At first sight it is stale: the timer was cancelled, edited, or handled. But one that has been
+        round before may be all that is left of a consumer that died with the timer in its hands.
+        """
+        if not redelivered and not hint.bounces:
+            return
+        try:
+            timer = await self.store.get(hint.timer_id)
+        except TimerNotFound:
+            return
+        except Unavailable:
+            await self._later(hint, self.clock.now_ms() + _TABLE_AWAY_MS)
+            return
+        if timer.state is State.FIRING and timer.version == hint.version + 1:
+            await self._wait_for_lease(hint, timer)
+
+    async def _wait_for_lease(self, hint: Hint, timer: Timer) -> None:
+        now_ms = self.clock.now_ms()
+        if not timer.lease_over(now_ms):
+            await self._later(hint, timer.lease_until_ms + _AFTER_LEASE_MS)
+            return
+        try:
+            await take_over(timer, self.store, self.queue, now_ms)
+        except Unavailable:
+            await self._later(hint, now_ms + _TABLE_AWAY_MS)
+
+    async def _attempt(self, timer: Timer) -> float | None:
+        await self._wait_until(timer.next_attempt_at_ms)
+        started_at_ms = self.clock.now_ms()
+        if not _lease_covers_call(timer, started_at_ms):
+            await self._settle(timer, timer.released(started_at_ms))
+            return None
+        call = call_for(timer, started_at_ms=started_at_ms, random=self.random)
+        began = self.clock.monotonic()
+        answer = await self.callbacks.invoke(call)
+        seconds = self.clock.monotonic() - began
+        after = self._outcome(timer, answer, started_at_ms)
+        self.observer.attempted(after, started_at_ms - timer.next_attempt_at_ms, seconds)
+        await self._settle(timer, after)
+        return seconds
+
+    async def _wait_until(self, at_ms: int) -> None:
+        """Return at ``at_ms`` or later, never earlier: a loop's timers may go off a little early."""
+        while (remaining_ms := at_ms - self.clock.now_ms()) > 0:
+            await self.clock.sleep(remaining_ms / 1000)
+
+    def _outcome(self, timer: Timer, answer: Answer, started_at_ms: int) -> Timer:
+        now_ms = max(self.clock.now_ms(), started_at_ms)
+        after = settled(timer, answer, started_at_ms=started_at_ms, now_ms=now_ms, random=self.random)
+        if after.state is not State.DELIVERED:
+            _log_failure(after)
+        return after
+
+    async def _settle(self, before: Timer, after: Timer) -> None:
+        """
+        Write an outcome, as long as the lease holds, and put the next attempt on the wheel.
+
+        Past the lease somebody else decides: the outcome is lost and the timer is called again.
+        """
+        while True:
+            try:
+                await self.store.save(before, after)
+            except Conflict:
+                logger.warning("outcome came too late to be stored", extra={"timer_id": before.id})
+            except Unavailable:
+                if self.clock.now_ms() <= before.lease_until_ms + limits.CLOCK_SKEW_MS:
+                    await self.clock.sleep(_SETTLE_PAUSE_S)
+                    continue
+                logger.error("outcome could not be stored", extra={"timer_id": before.id})
+            else:
+                await self._publish_next(after)
+            return
+
+    async def _publish_next(self, timer: Timer) -> None:
+        if timer.final or timer.next_attempt_at_ms - self.clock.now_ms() > self.horizon_ms:
+            return
+        try:
+            await self.queue.publish(timer.hint)
+        except Unavailable:
+            logger.warning("next attempt left to the keeper", extra={"timer_id": timer.id})
+
+
+async def take_over(timer: Timer, store: TimerStore, queue: DelayQueue, now_ms: int) -> None:
+    """Schedule a timer again whose claimer died. Raises Unavailable; a Conflict means that somebody else did."""
+    after = lapsed(timer, now_ms)
+    try:
+        await store.save(timer, after)
+    except Conflict:
+        return
+    logger.warning("lease ran out", extra={"timer_id": timer.id, "state": after.state.value})
+    if not after.final:
+        queue.put(after.hint)
+
+
+def _lease_covers_call(timer: Timer, now_ms: int) -> bool:
+    """Whether the call would end well before the lease, though this process may have been held up since the claim."""
+    return now_ms + timer.target.timeout_ms + limits.SETTLE_MARGIN_MS // 2 <= timer.lease_until_ms
+
+
+def _log_failure(timer: Timer) -> None:
+    attempt = timer.attempts[-1]
+    logger.info(
+        "attempt failed",
+        extra={
+            "timer_id": timer.id,
+            "attempt": attempt.number,
+            "status": attempt.status,
+            "error": attempt.error,
+            "state": timer.state.value,
+        },
+    )

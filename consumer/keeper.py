@@ -1,0 +1,151 @@
+"""
+The keeper: sees to it that every live timer of its shards is on the wheel when its time comes.
+
+It loads what comes within the horizon and re-drives what is overdue. It trusts nothing that the broker
+remembers, and publishing a hint twice is harmless.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+from consumer.handler import take_over
+from consumer.shards import Shards
+from timers.errors import TimerError
+from timers.ports import Clock, DelayQueue, TimerStore
+from timers.service import GRACE_MS
+from timers.state import State
+from timers.timer import Timer
+
+logger = logging.getLogger(__name__)
+
+_ROUND_S: Final = 1.0
+_PAGE: Final = 500
+_BUSY: Final = 1_000
+"""How many hints may wait for consumers before the keeper adds no more."""
+
+_REPEAT_S: Final = 30.0
+_REMEMBERED: Final = 100_000
+
+
+class PacedQueue(DelayQueue, Protocol):
+    """A delay queue that tells how much waits for consumers."""
+
+    async def depth(self) -> int:
+        """Return how many hints are due and not taken. Raises Unavailable."""
+        ...
+
+
+class KeeperObserver(Protocol):
+    """Is told what the keeper did, for metrics."""
+
+    def loaded(self, count: int) -> None: ...
+
+    def redriven(self, count: int) -> None: ...
+
+
+class Keeper:
+    """Keeps the shards that this process holds."""
+
+    def __init__(
+        self,
+        store: TimerStore,
+        queue: PacedQueue,
+        shards: Shards,
+        clock: Clock,
+        *,
+        horizon_ms: int,
+        observer: KeeperObserver,
+    ) -> None:
+        self._store = store
+        self._queue = queue
+        self._shards = shards
+        self._clock = clock
+        # The api publishes what is due within the horizon; loading a little less far ahead leaves it time
+        # to be seen by the index, and clocks room to differ, so that nothing falls between the two.
+        self._ahead_ms = horizon_ms - min(60_000, horizon_ms // 10)
+        self._observer = observer
+        self._redriven_until_ms: dict[int, int] = {}
+        self._driven: OrderedDict[tuple[str, int], float] = OrderedDict()
+
+    async def run(self) -> None:
+        """Keep until cancelled."""
+        while True:
+            try:
+                await self.round()
+            except TimerError as error:
+                logger.warning("keeper waits", extra={"reason": str(error)})
+            except Exception:
+                logger.exception("keeper's round failed")
+            await self._clock.sleep(_ROUND_S)
+
+    async def round(self) -> None:
+        """Load and re-drive a bounded part of each shard. Raises Unavailable."""
+        for shard in list(self._shards.mine):
+            await self._redrive(shard)
+            await self._load(shard)
+
+    async def _load(self, shard: int) -> None:
+        """Put on the wheel what has come near since the last round."""
+        lease = self._shards.mine.get(shard)
+        now_ms = self._clock.now_ms()
+        edge_ms = now_ms + self._ahead_ms
+        if lease is None or lease.loaded_until_ms >= edge_ms:
+            return
+        from_ms = max(now_ms, lease.loaded_until_ms)
+        timers, next_ms = await self._page(shard, from_ms, edge_ms)
+        await self._publish([timer for timer in timers if timer.state is State.SCHEDULED])
+        self._observer.loaded(len(timers))
+        self._shards.loaded(shard, next_ms)
+
+    async def _redrive(self, shard: int) -> None:
+        """
+        Put on the wheel again what should have been done; take over what a dead consumer left.
+
+        Goes through the overdue oldest first, a page a round, and then from the oldest again.
+        """
+        if await self._queue.depth() >= _BUSY:
+            return
+        now_ms = self._clock.now_ms()
+        until_ms = now_ms - GRACE_MS
+        timers, next_ms = await self._page(shard, self._redriven_until_ms.get(shard, 0), until_ms)
+        self._redriven_until_ms[shard] = next_ms if next_ms < until_ms else 0
+        await self._take_over([timer for timer in timers if timer.lease_over(now_ms)])
+        again = [timer for timer in timers if timer.state is State.SCHEDULED and self._due_again(timer)]
+        await self._publish(again)
+        self._observer.redriven(len(again))
+
+    async def _page(self, shard: int, from_ms: int, until_ms: int) -> tuple[Sequence[Timer], int]:
+        """Return the first timers of a window, and the time up to which it is done."""
+        limit = _PAGE
+        while True:
+            timers = await self._store.live(shard, from_ms=from_ms, until_ms=until_ms, limit=limit)
+            if len(timers) < limit:
+                return timers, until_ms
+            last_ms = timers[-1].next_attempt_at_ms
+            if last_ms > from_ms:
+                return timers, last_ms
+            limit *= 2  # all of them at one instant: only a larger page shows where it ends
+
+    async def _publish(self, timers: Sequence[Timer]) -> None:
+        """Publish and wait for every confirm, which also sets the pace. Raises Unavailable."""
+        await asyncio.gather(*(self._queue.publish(timer.hint) for timer in timers))
+
+    async def _take_over(self, timers: Sequence[Timer]) -> None:
+        await asyncio.gather(*(take_over(timer, self._store, self._queue, self._clock.now_ms()) for timer in timers))
+
+    def _due_again(self, timer: Timer) -> bool:
+        """Whether this version was not driven lately, and from now on it was."""
+        now = self._clock.monotonic()
+        key = (timer.id, timer.version)
+        if now - self._driven.get(key, -_REPEAT_S) < _REPEAT_S:
+            return False
+        self._driven[key] = now
+        self._driven.move_to_end(key)
+        if len(self._driven) > _REMEMBERED:
+            self._driven.popitem(last=False)
+        return True

@@ -1,0 +1,1 @@
+"""DynamoDB and whatever speaks its API: AWS, LocalStack, DynamoDB Local, Dynoxide, MiniStack."""

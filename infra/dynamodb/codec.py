@@ -1,0 +1,132 @@
+"""A timer as an item and back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from infra.dynamodb.client import Item
+from infra.dynamodb.schema import partition, shard_key
+from timers import limits
+from timers.errors import Invalid, TimerError
+from timers.retry import RetryPolicy
+from timers.state import State
+from timers.target import Body, BodyKind, Target
+from timers.timer import Attempt, Timer
+from timers.wheel import slot
+
+_NEVER: Final = 253_402_300_799  # the year 9999, in seconds: a replayed timer must not expire
+_ROOM_FOR_HISTORY: Final = 24_000
+
+
+class BrokenItem(TimerError):
+    """A stored item that is not a timer."""
+
+
+def encode(timer: Timer, *, shards: int, retention_ms: int) -> Item:
+    """Return the item of a timer. Raises Invalid where it would be larger than an item can be."""
+    spec = _spec_text(timer)
+    item: Item = {
+        "id": {"S": timer.id},
+        "spec": {"S": spec},
+        "created_at_ms": _number(timer.created_at_ms),
+        "trace": {"S": timer.trace or ""},
+        **_moving(timer, shards, retention_ms),
+        "attempts": {"S": _attempts_text(timer)},
+    }
+    if len(spec.encode()) + len(timer.id) > limits.MAX_ITEM_BYTES - _ROOM_FOR_HISTORY:
+        raise Invalid("", "the timer as a whole is larger than 400 KB")
+    return item
+
+
+def changes(before: Timer, after: Timer, *, shards: int, retention_ms: int) -> Item:
+    """Return the attributes that differ. Raises Invalid where the item would be too large."""
+    if after.target is not before.target or after.retry != before.retry or after.labels != before.labels:
+        item = encode(after, shards=shards, retention_ms=retention_ms)
+        del item["id"]
+        return item
+    old, new = _moving(before, shards, retention_ms), _moving(after, shards, retention_ms)
+    changed = {name: value for name, value in new.items() if old.get(name) != value}
+    if after.attempts != before.attempts:
+        changed["attempts"] = {"S": _attempts_text(after)}
+    return changed
+
+
+def decode(item: Mapping[str, Any]) -> Timer:
+    """Return the timer of an item. Raises BrokenItem."""
+    try:
+        return _decode(item)
+    except (KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
+        raise BrokenItem(f"the item {item.get('id')!r} is not a timer: {error!r}") from error
+
+
+def _decode(item: Mapping[str, Any]) -> Timer:
+    spec = json.loads(item["spec"]["S"])
+    target, body = spec["target"], spec["target"].get("body")
+    return Timer(
+        id=item["id"]["S"],
+        state=State(item["state"]["S"]),
+        version=int(item["version"]["N"]),
+        due_at_ms=int(item["due_at_ms"]["N"]),
+        next_attempt_at_ms=int(item["next_attempt_at_ms"]["N"]),
+        target=Target(
+            url=target["url"],
+            method=target["method"],
+            headers=target["headers"],
+            body=Body(BodyKind(body[0]), body[1]) if body else None,
+            timeout=target["timeout"],
+        ),
+        retry=RetryPolicy(*spec["retry"]),
+        labels=spec["labels"],
+        created_at_ms=int(item["created_at_ms"]["N"]),
+        updated_at_ms=int(item["updated_at_ms"]["N"]),
+        attempts=tuple(Attempt(*fields) for fields in json.loads(item["attempts"]["S"])),
+        attempts_made=int(item["attempts_made"]["N"]),
+        lease_until_ms=int(item["lease_until_ms"]["N"]),
+        trace=item["trace"]["S"] or None,
+    )
+
+
+def _moving(timer: Timer, shards: int, retention_ms: int) -> Item:
+    """Return the attributes that moves change, cheap to compare."""
+    expires = (timer.updated_at_ms + retention_ms) // 1000 if timer.final else _NEVER
+    return {
+        "state": {"S": timer.state.value},
+        "version": _number(timer.version),
+        "shard": {"S": shard_key(partition(timer.state), slot(timer.id, shards))},
+        "at_ms": _number(timer.listed_at_ms),
+        "due_at_ms": _number(timer.due_at_ms),
+        "next_attempt_at_ms": _number(timer.next_attempt_at_ms),
+        "attempts_made": _number(timer.attempts_made),
+        "lease_until_ms": _number(timer.lease_until_ms),
+        "updated_at_ms": _number(timer.updated_at_ms),
+        "expires_at": _number(expires),
+    }
+
+
+def _spec_text(timer: Timer) -> str:
+    target, retry = timer.target, timer.retry
+    fields: dict[str, Any] = {
+        "url": target.url,
+        "method": target.method,
+        "headers": dict(target.headers),
+        "timeout": target.timeout,
+    }
+    if target.body is not None:
+        fields["body"] = [target.body.kind, target.body.text]
+    spec = {
+        "target": fields,
+        "retry": [retry.max_attempts, retry.min_backoff, retry.max_backoff, retry.multiplier, retry.jitter],
+        "labels": dict(timer.labels),
+    }
+    return json.dumps(spec, ensure_ascii=False, separators=(",", ":"))
+
+
+def _attempts_text(timer: Timer) -> str:
+    attempts = [[a.number, a.started_at_ms, a.finished_at_ms, a.lateness_ms, a.status, a.error] for a in timer.attempts]
+    return json.dumps(attempts, ensure_ascii=False, separators=(",", ":"))
+
+
+def _number(value: int) -> dict[str, str]:
+    return {"N": str(value)}

@@ -1,0 +1,134 @@
+"""Reading the index: what is live in a window, lists in order, counts."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from infra.dynamodb.client import Table
+from infra.dynamodb.schema import INDEX
+
+_EVER: Final = 10**15
+Entry = tuple[int, str]
+"""When (epoch ms) and which id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """A part of one hash key of the index: ``from_ms`` included, ``until_ms`` not."""
+
+    shard: str
+    from_ms: int = 0
+    until_ms: int = _EVER
+
+
+class Index:
+    """The index ``by_time``; eventually consistent."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+
+    async def entries(self, wanted: Range, limit: int) -> list[Entry]:
+        """Return up to ``limit`` entries, soonest first."""
+        found: list[Entry] = []
+        async for page in self._pages(wanted, limit):
+            found += page
+            if len(found) >= limit:
+                break
+        return found[:limit]
+
+    async def latest(self, wanted: Range, limit: int) -> list[Entry]:
+        """Return up to ``limit`` entries, latest first."""
+        async for answer in self._queries(wanted, Limit=limit, ScanIndexForward=False):
+            return _entries(answer)
+        return []
+
+    async def merged(self, ranges: Sequence[Range], page: int) -> AsyncIterator[Entry]:
+        """Yield the entries of all ranges by time, then id; ``page`` is how many are read ahead of each."""
+        streams = [_Stream(self._pages(wanted, page)) for wanted in ranges]
+        await asyncio.gather(*(stream.advance() for stream in streams))
+        heap = [(stream.head, number) for number, stream in enumerate(streams) if stream.head]
+        heapq.heapify(heap)
+        while heap:
+            entry, number = heap[0]
+            yield entry
+            await streams[number].advance()
+            head = streams[number].head
+            if head:
+                heapq.heapreplace(heap, (head, number))
+            else:
+                heapq.heappop(heap)
+
+    async def count(self, wanted: Range) -> int:
+        """Return how many entries a range has."""
+        total = 0
+        async for answer in self._queries(wanted, Select="COUNT"):
+            total += int(answer["Count"])
+        return total
+
+    async def _pages(self, wanted: Range, limit: int) -> AsyncIterator[list[Entry]]:
+        async for answer in self._queries(wanted, Limit=limit):
+            yield _entries(answer)
+
+    async def _queries(self, wanted: Range, **options: Any) -> AsyncIterator[Any]:
+        if wanted.until_ms <= wanted.from_ms:
+            return
+        query: dict[str, Any] = {
+            "TableName": self._table.name,
+            "IndexName": INDEX,
+            "KeyConditionExpression": "#shard = :shard AND #at BETWEEN :first AND :last",
+            "ExpressionAttributeNames": {"#shard": "shard", "#at": "at_ms"},
+            "ExpressionAttributeValues": {
+                ":shard": {"S": wanted.shard},
+                ":first": {"N": str(wanted.from_ms)},
+                ":last": {"N": str(wanted.until_ms - 1)},
+            },
+            **options,
+        }
+        while True:
+            answer = await self._table.call("query", **query)
+            yield answer
+            if not answer.get("LastEvaluatedKey"):
+                return
+            query["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+
+
+def _entries(answer: Any) -> list[Entry]:
+    return [(int(item["at_ms"]["N"]), item["id"]["S"]) for item in answer["Items"]]
+
+
+class _Stream:
+    """
+    One range, entry by entry.
+
+    DynamoDB leaves the order within one ``at_ms`` open, so each such group is read whole and sorted.
+    """
+
+    def __init__(self, pages: AsyncIterator[list[Entry]]) -> None:
+        self._pages = pages
+        self._read: list[Entry] = []
+        self._sorted: list[Entry] = []
+        self._exhausted = False
+        self.head: Entry | None = None
+
+    async def advance(self) -> None:
+        if not self._sorted:
+            await self._read_group()
+        self.head = self._sorted.pop() if self._sorted else None
+
+    async def _read_group(self) -> None:
+        while not self._exhausted and (not self._read or self._read[0][0] == self._read[-1][0]):
+            try:
+                self._read += await anext(self._pages)
+            except StopAsyncIteration:
+                self._exhausted = True
+        if self._exhausted:
+            whole, self._read = self._read, []
+        else:
+            last = self._read[-1][0]
+            whole = [entry for entry in self._read if entry[0] != last]
+            self._read = [entry for entry in self._read if entry[0] == last]
+        self._sorted = sorted(whole, reverse=True)

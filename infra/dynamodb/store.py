@@ -1,0 +1,241 @@
+"""The timer store on DynamoDB."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from random import Random
+from typing import Final
+
+from infra.dynamodb import codec, schema
+from infra.dynamodb.client import Item, Rejected, Table
+from infra.dynamodb.index import Entry, Index, Range
+from infra.dynamodb.reads import Reads
+from infra.dynamodb.statements import Statement, Statements, insert, update
+from timers.errors import AlreadyExists, Conflict, TimerNotFound, Unavailable
+from timers.ports import Counts, Filter, Page, Position
+from timers.state import State
+from timers.timer import Timer
+
+logger = logging.getLogger(__name__)
+
+_FIRST_WAIT_S: Final = 0.05
+_LONGEST_WAIT_S: Final = 1.0
+_EXAMINED: Final = 5_000
+"""How many timers one list or count looks at; a list goes on from there with its cursor."""
+
+
+class DynamoTimerStore:
+    """
+    Timers as items of one table.
+
+    Each write leaves a ``writer`` token that no other write has, so that a write whose answer was lost is
+    recognised when it is tried again, and not taken for somebody else's.
+    """
+
+    def __init__(self, table: Table, *, shards: int, retention_ms: int, random: Random, patience: float) -> None:
+        self._table = table
+        self._shards = shards
+        self._retention_ms = retention_ms
+        self._random = random
+        self._patience = patience
+        self._statements = Statements(table)
+        self._reads = Reads(table)
+        self._index = Index(table)
+
+    async def create(self, timer: Timer) -> None:
+        item = codec.encode(timer, shards=self._shards, retention_ms=self._retention_ms)
+        item["writer"] = self._token()
+        try:
+            await self._write(insert(self._table.name, item), item["writer"], timer.version)
+        except Conflict:
+            raise AlreadyExists(timer.id) from None
+
+    async def get(self, timer_id: str) -> Timer:
+        async with self._patiently():
+            item = await self._read(timer_id)
+        if item is None:
+            raise TimerNotFound(timer_id)
+        return codec.decode(item)
+
+    async def save(self, before: Timer, after: Timer) -> None:
+        changed = codec.changes(before, after, shards=self._shards, retention_ms=self._retention_ms)
+        changed["writer"] = self._token()
+        expected = {"version": {"N": str(before.version)}}
+        await self._write(update(self._table.name, after.id, changed, expected), changed["writer"], after.version)
+
+    async def claim(self, timer_id: str, version: int, *, now_ms: int, lease_until_ms: int) -> Timer | None:
+        changed = {
+            "state": {"S": State.FIRING.value},
+            "version": {"N": str(version + 1)},
+            "lease_until_ms": {"N": str(lease_until_ms)},
+            "updated_at_ms": {"N": str(now_ms)},
+            "writer": self._token(),
+        }
+        expected = {"version": {"N": str(version)}, "state": {"S": State.SCHEDULED.value}}
+        statement = update(self._table.name, timer_id, changed, expected, returning=True)
+        try:
+            item = await self._write(statement, changed["writer"], version + 1)
+        except Conflict:
+            return None
+        if item is None:
+            raise Unavailable("dynamodb", "a claim returned no item")
+        return codec.decode(item)
+
+    async def live(self, shard: int, *, from_ms: int, until_ms: int, limit: int) -> Sequence[Timer]:
+        async with self._patiently():
+            entries = await self._index.entries(Range(schema.shard_key("live", shard), from_ms, until_ms), limit)
+            timers = await self._read_all(entries)
+        return [timer for timer in timers if not timer.final and from_ms <= timer.next_attempt_at_ms < until_ms]
+
+    async def select(self, wanted: Filter, *, after: Position | None, limit: int) -> Page:
+        start = (after.at_ms, after.timer_id) if after else (-1, "")
+        found: list[Timer] = []
+        examined = 0
+        last: Entry | None = start
+        async with self._patiently():
+            async for entries in self._batches(self._ranges(wanted, start[0]), start, limit):
+                admitted = [timer for timer in await self._read_all(entries) if wanted.admits(timer)]
+                found += admitted
+                examined += len(entries)
+                last = entries[-1]
+                if len(found) >= limit or examined >= _EXAMINED:
+                    break
+            else:
+                last = None
+        return _page(found, limit, last)
+
+    async def count(self, *, now_ms: int, grace_ms: int) -> Counts:
+        async with self._patiently():
+            totals = await asyncio.gather(*(self._count(group) for group in schema.PARTITIONS))
+            overdue_total = await self._count("live", until_ms=now_ms - grace_ms)
+            started = await self._started(now_ms)
+        by_partition = dict(zip(schema.PARTITIONS, totals, strict=True))
+        firing = [timer for timer in started if timer.state is State.FIRING]
+        waiting = [timer for timer in started if timer.state is State.SCHEDULED]
+        in_call = sum(timer.next_attempt_at_ms < now_ms - grace_ms for timer in firing)
+        overdue = max(0, overdue_total - in_call)
+        by_state = {state: by_partition.get(state.value, 0) for state in State}
+        by_state[State.FIRING] = len(firing)
+        by_state[State.SCHEDULED] = max(0, by_partition["live"] - len(firing))
+        oldest = min((timer.next_attempt_at_ms for timer in waiting), default=now_ms)
+        return Counts(by_state, overdue, oldest if overdue and oldest < now_ms - grace_ms else None)
+
+    async def delivered(self, *, since_ms: int, limit: int) -> Sequence[Timer]:
+        keys = [schema.shard_key(State.DELIVERED, shard) for shard in range(self._shards)]
+        share = -(-limit // self._shards)
+        async with self._patiently():
+            pages = await asyncio.gather(*(self._index.latest(Range(key, since_ms), share) for key in keys))
+            return await self._read_all([entry for page in pages for entry in page])
+
+    async def check(self) -> None:
+        answer = await self._table.call("describe_table", TableName=self._table.name)
+        if answer["Table"]["TableStatus"] not in ("ACTIVE", "UPDATING"):
+            raise Unavailable("dynamodb", "the table is not active")
+
+    async def _count(self, group: str, until_ms: int | None = None) -> int:
+        ranges = [
+            Range(schema.shard_key(group, shard), 0, until_ms) if until_ms is not None
+            else Range(schema.shard_key(group, shard))
+            for shard in range(self._shards)
+        ]  # fmt: skip
+        return sum(await asyncio.gather(*(self._index.count(wanted) for wanted in ranges)))
+
+    async def _started(self, now_ms: int) -> list[Timer]:
+        """Return the live timers whose planned time has come, at most _EXAMINED."""
+        keys = [schema.shard_key("live", shard) for shard in range(self._shards)]
+        share = _EXAMINED // self._shards
+        pages = await asyncio.gather(*(self._index.entries(Range(key, 0, now_ms + 1), share) for key in keys))
+        return await self._read_all([entry for page in pages for entry in page])
+
+    def _ranges(self, wanted: Filter, start_ms: int) -> list[Range]:
+        from_ms = max(0, start_ms, wanted.due_after_ms or 0)
+        groups = {schema.partition(state) for state in wanted.states}
+        keys = [schema.shard_key(group, shard) for group in sorted(groups) for shard in range(self._shards)]
+        if wanted.due_before_ms is None:
+            return [Range(key, from_ms) for key in keys]
+        return [Range(key, from_ms, wanted.due_before_ms) for key in keys]
+
+    async def _batches(self, ranges: Sequence[Range], start: Entry, limit: int) -> AsyncIterator[list[Entry]]:
+        batch: list[Entry] = []
+        ahead = max(20, 2 * limit // self._shards)
+        async for entry in self._index.merged(ranges, ahead):
+            if entry <= start:
+                continue
+            batch.append(entry)
+            if len(batch) > limit:
+                yield batch
+                batch = []
+        if batch:
+            yield batch
+
+    async def _read_all(self, entries: Sequence[Entry]) -> list[Timer]:
+        items = await asyncio.gather(*(self._read(timer_id) for _, timer_id in entries))
+        timers = []
+        for item in items:
+            if item is None:
+                continue
+            try:
+                timers.append(codec.decode(item))
+            except codec.BrokenItem as error:
+                logger.error("broken item passed over", extra={"reason": str(error)})
+        return timers
+
+    async def _read(self, item_id: str) -> Item | None:
+        wait = _FIRST_WAIT_S
+        while True:
+            try:
+                return await self._reads.get(item_id)
+            except Unavailable:
+                await asyncio.sleep(wait * self._random.uniform(0.5, 1))
+                wait = min(2 * wait, _LONGEST_WAIT_S)
+
+    async def _write(self, statement: Statement, writer: Item, version: int) -> Item | None:
+        """Execute until the outcome is known. Raises Conflict, or Unavailable where time runs out before."""
+        wait, unsure = _FIRST_WAIT_S, False
+        async with self._patiently():
+            while True:
+                try:
+                    return await self._statements.execute(statement)
+                except Unavailable:
+                    unsure = True
+                except Rejected as error:
+                    if error.code not in ("ConditionalCheckFailed", "DuplicateItem"):
+                        raise
+                    if not unsure:
+                        raise Conflict(statement.id) from None
+                    return await self._recognise(statement.id, writer, version)
+                await asyncio.sleep(wait * self._random.uniform(0.5, 1))
+                wait = min(2 * wait, _LONGEST_WAIT_S)
+
+    async def _recognise(self, item_id: str, writer: Item, version: int) -> Item | None:
+        """Return the item if the write that got no answer had happened. Raises Conflict, Unavailable."""
+        item = await self._read(item_id)
+        if item is None or int(item["version"]["N"]) < version:
+            raise Conflict(item_id)
+        if item.get("writer") == writer:
+            return item
+        if int(item["version"]["N"]) > version:
+            raise Unavailable("dynamodb", "the outcome of a write is not known")
+        raise Conflict(item_id)
+
+    @asynccontextmanager
+    async def _patiently(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(self._patience):
+                yield
+        except TimeoutError:
+            raise Unavailable("dynamodb", "no answer in time") from None
+
+    def _token(self) -> Item:
+        return {"S": f"{self._random.getrandbits(96):024x}"}
+
+
+def _page(found: list[Timer], limit: int, last: Entry | None) -> Page:
+    found.sort(key=lambda timer: timer.position)
+    if len(found) > limit:
+        cut = found[limit - 1]
+        return Page(tuple(found[:limit]), Position(*cut.position))
+    return Page(tuple(found), Position(*last) if last else None)

@@ -1,0 +1,187 @@
+"""The ports in memory: for tests, the contract suites and the simulation."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+from collections.abc import Callable, Sequence
+
+from timers.errors import AlreadyExists, Conflict, TimerNotFound
+from timers.ports import Clock, Counts, Filter, Page, Position, ShardLease
+from timers.state import State
+from timers.timer import Hint, Timer
+from timers.wheel import AIM_EARLY_MS, slot
+
+
+class MemoryTimerStore:
+    """Timers in a dict."""
+
+    def __init__(self, *, shards: int = 4) -> None:
+        self._shards = shards
+        self.timers: dict[str, Timer] = {}
+
+    async def create(self, timer: Timer) -> None:
+        if timer.id in self.timers:
+            raise AlreadyExists(timer.id)
+        self.timers[timer.id] = timer
+
+    async def get(self, timer_id: str) -> Timer:
+        try:
+            return self.timers[timer_id]
+        except KeyError:
+            raise TimerNotFound(timer_id) from None
+
+    async def save(self, before: Timer, after: Timer) -> None:
+        stored = self.timers.get(before.id)
+        if stored is None or stored.version != before.version:
+            raise Conflict(before.id)
+        self.timers[after.id] = after
+
+    async def claim(self, timer_id: str, version: int, *, now_ms: int, lease_until_ms: int) -> Timer | None:
+        stored = self.timers.get(timer_id)
+        if stored is None or stored.version != version or stored.state is not State.SCHEDULED:
+            return None
+        claimed = stored.claimed(lease_until_ms, now_ms)
+        self.timers[timer_id] = claimed
+        return claimed
+
+    async def live(self, shard: int, *, from_ms: int, until_ms: int, limit: int) -> Sequence[Timer]:
+        found = [
+            timer
+            for timer in self.timers.values()
+            if not timer.final
+            and slot(timer.id, self._shards) == shard
+            and from_ms <= timer.next_attempt_at_ms < until_ms
+        ]
+        return sorted(found, key=lambda timer: timer.position)[:limit]
+
+    async def select(self, wanted: Filter, *, after: Position | None, limit: int) -> Page:
+        start = (after.at_ms, after.timer_id) if after else (-1, "")
+        found = sorted(
+            (timer for timer in self.timers.values() if wanted.admits(timer) and timer.position > start),
+            key=lambda timer: timer.position,
+        )
+        more = len(found) > limit
+        page = tuple(found[:limit])
+        return Page(page, Position(*page[-1].position) if more else None)
+
+    async def count(self, *, now_ms: int, grace_ms: int) -> Counts:
+        timers = self.timers.values()
+        overdue = [
+            timer.next_attempt_at_ms
+            for timer in timers
+            if timer.state is State.SCHEDULED and timer.next_attempt_at_ms < now_ms - grace_ms
+        ]
+        by_state = {state: sum(timer.state is state for timer in timers) for state in State}
+        return Counts(by_state, len(overdue), min(overdue, default=None))
+
+    async def delivered(self, *, since_ms: int, limit: int) -> Sequence[Timer]:
+        found = [
+            timer for timer in self.timers.values() if timer.state is State.DELIVERED and timer.due_at_ms >= since_ms
+        ]
+        return sorted(found, key=lambda timer: timer.position, reverse=True)[:limit]
+
+    async def check(self) -> None:
+        """Memory is always there."""
+
+
+class MemoryShardLeases:
+    """Leases in a dict."""
+
+    def __init__(self) -> None:
+        self._leases: dict[int, ShardLease] = {}
+
+    async def read(self) -> Sequence[ShardLease]:
+        return list(self._leases.values())
+
+    async def write(self, before: ShardLease | None, after: ShardLease) -> bool:
+        stored = self._leases.get(after.shard)
+        if (stored is None) != (before is None):
+            return False
+        if stored and before and (stored.owner, stored.beat) != (before.owner, before.beat):
+            return False
+        self._leases[after.shard] = after
+        return True
+
+
+class MemoryDelivery:
+    """One delivered hint."""
+
+    def __init__(self, hint: Hint, wheel: MemoryWheel, *, redelivered: bool) -> None:
+        self.hint = hint
+        self.redelivered = redelivered
+        self._wheel = wheel
+
+    def ack(self) -> None:
+        self._wheel.unacked.discard(self)
+
+    def give_back(self) -> None:
+        if self in self._wheel.unacked:
+            self._wheel.unacked.discard(self)
+            self._wheel.deliver(self.hint, redelivered=True)
+
+
+class MemoryWheel:
+    """A delay queue whose consumers take turns."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._heap: list[tuple[int, int, Hint]] = []
+        self._order = itertools.count()
+        self._changed = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._consumers: list[Callable[[MemoryDelivery], None]] = []
+        self.unacked: set[MemoryDelivery] = set()
+
+    def subscribe(self, on_delivery: Callable[[MemoryDelivery], None]) -> None:
+        """Add a consumer."""
+        self._consumers.append(on_delivery)
+        self._changed.set()
+
+    def unsubscribe(self, on_delivery: Callable[[MemoryDelivery], None]) -> None:
+        """Remove a consumer."""
+        self._consumers.remove(on_delivery)
+
+    def start(self) -> None:
+        """Begin to turn."""
+        self._task = asyncio.create_task(self._turn())
+
+    async def stop(self) -> None:
+        """Stop turning."""
+        if self._task is not None:
+            self._task.cancel()
+
+    def put(self, hint: Hint, *, not_before_ms: int | None = None) -> None:
+        at_ms = hint.at_ms if not_before_ms is None else not_before_ms
+        heapq.heappush(self._heap, (at_ms - AIM_EARLY_MS, next(self._order), hint))
+        self._changed.set()
+
+    async def publish(self, hint: Hint, *, not_before_ms: int | None = None) -> None:
+        self.put(hint, not_before_ms=not_before_ms)
+
+    async def depth(self) -> int:
+        """Return how many hints wait for a consumer."""
+        now_ms = self._clock.now_ms()
+        return sum(at_ms <= now_ms for at_ms, _, _ in self._heap)
+
+    def deliver(self, hint: Hint, *, redelivered: bool = False) -> None:
+        """Hand a hint to the next consumer."""
+        consumer = self._consumers.pop(0)
+        self._consumers.append(consumer)
+        delivery = MemoryDelivery(hint, self, redelivered=redelivered)
+        self.unacked.add(delivery)
+        consumer(delivery)
+
+    async def _turn(self) -> None:
+        while True:
+            self._changed.clear()
+            now_ms = self._clock.now_ms()
+            while self._consumers and self._heap and self._heap[0][0] <= now_ms:
+                self.deliver(heapq.heappop(self._heap)[2])
+            waiting = self._consumers and self._heap
+            try:
+                async with asyncio.timeout((self._heap[0][0] - now_ms) / 1000 if waiting else None):
+                    await self._changed.wait()
+            except TimeoutError:
+                continue

@@ -1,0 +1,57 @@
+"""``python -m infra.provision``: create the table and the wheel. Safe to repeat; waits for both to answer."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from infra import wiring
+from infra.dynamodb import schema
+from infra.rabbitmq.session import Session
+from infra.settings import Settings
+from timers.errors import Unavailable
+
+logger = logging.getLogger(__name__)
+
+_PATIENCE_S: Final = 120.0
+_PAUSE_S: Final = 0.5
+
+
+async def _table(settings: Settings) -> None:
+    async with wiring.table(settings) as table:
+        await schema.provision(table)
+
+
+async def _wheel(settings: Settings) -> None:
+    session = await Session.open(settings.rabbitmq_url, "timers provision", on_flow=lambda: None)
+    try:
+        await session.declare(wiring.lanes(settings))
+    finally:
+        session.end("done")
+        await session.ended()
+
+
+async def _insist(step: Callable[[Settings], Awaitable[None]], settings: Settings) -> None:
+    """Repeat a step until what it needs is up. Raises Unavailable after two minutes."""
+    async with asyncio.timeout(_PATIENCE_S):
+        while True:
+            try:
+                await step(settings)
+            except Unavailable as error:
+                logger.info("waiting", extra={"reason": str(error)})
+                await asyncio.sleep(_PAUSE_S)
+            else:
+                return
+
+
+async def main() -> None:
+    settings = wiring.settings_or_exit()
+    for step in (_table, _wheel):
+        await _insist(step, settings)
+    logger.info("provisioned", extra={"table": settings.table, "lanes": settings.lanes})
+
+
+if __name__ == "__main__":
+    wiring.run(main())

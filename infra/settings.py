@@ -1,0 +1,88 @@
+"""Every setting, from ``TIMERS_…`` environment variables, read once at start."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Final, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+PREFIX: Final = "TIMERS_"
+
+
+class BadSettings(Exception):
+    """The environment does not make sense; the message is one line."""
+
+
+def _amqp(url: str) -> str:
+    if urlsplit(url).scheme not in ("amqp", "amqps") or not urlsplit(url).hostname:
+        raise ValueError("an amqp:// or amqps:// url")
+    return url
+
+
+def _endpoint(url: str) -> str:
+    if url != "aws" and (urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname):
+        raise ValueError("an http:// or https:// url, or the word aws")
+    return url
+
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class Settings(BaseModel):
+    """Defaults serve one machine. Times are in seconds unless the name says otherwise."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    api_host: str = Field("127.0.0.1", min_length=1, description="Address the api listens on.")
+    api_port: Port = Field(8000, description="Port the api listens on.")
+    api_workers: int = Field(1, ge=1, le=64, description="Processes that share the api's port.")
+    api_pending: int = Field(2000, ge=1, le=100_000, description="Requests in progress per api process; more get 429.")
+    consumer_host: str = Field("127.0.0.1", min_length=1, description="Address of a consumer's health page.")
+    consumer_port: int = Field(8100, ge=0, le=65535, description="Port of a consumer's health page; 0: none.")
+    rabbitmq_url: Annotated[str, AfterValidator(_amqp)] = Field(
+        "amqp://guest:guest@127.0.0.1:5672/%2F", description="The broker."
+    )
+    queue_type: Literal["quorum", "classic"] = Field("quorum", description="Type of every queue of the wheel.")
+    lanes: int = Field(1, ge=1, le=64, description="How many wheels; the same for every process.")
+    horizon: int = Field(
+        3600, ge=2, le=3600, description="How far ahead timers are in the broker; the rest wait in the table."
+    )
+    dynamodb_endpoint: Annotated[str, AfterValidator(_endpoint)] = Field(
+        "http://127.0.0.1:4566", description="The table's endpoint; `aws` is AWS itself."
+    )
+    dynamodb_region: str = Field("us-east-1", min_length=1, description="The table's region.")
+    dynamodb_timeout: float = Field(3.0, ge=0.1, le=60, description="Longest wait for one table call.")
+    table_patience: float = Field(
+        8.0, ge=0.5, le=60, description="Longest wait for a read or write, retries included; then 503."
+    )
+    table: str = Field("timers", pattern=r"^[a-zA-Z0-9_.-]{3,255}$", description="The table's name.")
+    shards: int = Field(16, ge=1, le=99, description="Partitions of the index; never change it on a table with timers.")
+    retention_days: float = Field(7.0, gt=0, le=3650, description="How long final timers are kept.")
+    concurrency: int = Field(200, ge=1, le=10_000, description="Calls at once per consumer.")
+    target_concurrency: int = Field(50, ge=1, le=10_000, description="Calls at once per consumer and target host.")
+    prefetch: int = Field(2000, ge=1, le=65_535, description="Due messages a consumer holds at most.")
+    stop_timeout: float = Field(30.0, ge=0, le=600, description="How long a stop waits for calls in progress.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What is logged.")
+    log_format: Literal["text", "json"] = Field("text", description="How it is logged.")
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> Settings:
+        """Return the settings of an environment. Raises BadSettings where one is unknown or out of range."""
+        given = {
+            name.removeprefix(PREFIX).lower(): value for name, value in environment.items() if name.startswith(PREFIX)
+        }
+        try:
+            return cls.model_validate(given)
+        except ValidationError as error:
+            raise BadSettings("; ".join(_describe(detail) for detail in error.errors())) from None
+
+
+def _describe(detail: Mapping[str, object]) -> str:
+    location = detail["loc"]
+    assert isinstance(location, tuple)
+    name = PREFIX + str(location[0]).upper()
+    if detail["type"] == "extra_forbidden":
+        return f"{name}: there is no such setting"
+    return f"{name}={detail['input']!r}: {detail['msg']}"

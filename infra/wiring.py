@@ -1,0 +1,67 @@
+"""How the parts are made from settings; the ``__main__`` files put them together."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import sys
+from collections.abc import Coroutine
+from typing import Any, NoReturn
+
+import uvloop
+
+from infra import logs
+from infra.dynamodb.client import Table
+from infra.dynamodb.store import DynamoTimerStore
+from infra.rabbitmq.topology import Lane
+from infra.settings import BadSettings, Settings
+
+UNPREDICTABLE = random.SystemRandom()
+
+
+def settings_or_exit() -> Settings:
+    """Return the settings of the environment, or end the process with one clear line."""
+    try:
+        settings = Settings.from_environment(os.environ)
+    except BadSettings as error:
+        _exit(str(error))
+    logs.configure(settings.log_level, settings.log_format)
+    return settings
+
+
+def table(settings: Settings) -> Table:
+    """Return the table's client."""
+    return Table(
+        settings.table,
+        endpoint=settings.dynamodb_endpoint,
+        region=settings.dynamodb_region,
+        timeout=settings.dynamodb_timeout,
+    )
+
+
+def store(settings: Settings, client: Table) -> DynamoTimerStore:
+    """Return the timer store."""
+    return DynamoTimerStore(
+        client,
+        shards=settings.shards,
+        retention_ms=round(settings.retention_days * 86_400_000),
+        random=UNPREDICTABLE,
+        patience=settings.table_patience,
+    )
+
+
+def lanes(settings: Settings) -> list[Lane]:
+    """Return the wheels."""
+    return [Lane(number, settings.queue_type) for number in range(settings.lanes)]
+
+
+def run(main: Coroutine[Any, Any, None]) -> None:
+    """Run a process on uvloop."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main)
+
+
+def _exit(message: str) -> NoReturn:
+    print(f"timers: {message}", file=sys.stderr)
+    raise SystemExit(2)

@@ -1,0 +1,32 @@
+"""
+The real services that tests run against.
+
+``TIMERS_TEST_SERVICES=native`` (the default) starts them as processes, ``docker`` as containers.
+Several test runs and the stack itself live side by side: ports and data are each run's own.
+"""
+
+import os
+from pathlib import Path
+
+from tests.services.dynamodb import DynamoDB, docker_dynamodb, native_dynamodb
+from tests.services.rabbitmq import RabbitMQ, docker_rabbitmq, native_rabbitmq
+from tests.services.service import ServiceError
+
+__all__ = ["DynamoDB", "RabbitMQ", "ServiceError", "new_dynamodb", "new_rabbitmq"]
+
+
+def new_rabbitmq(folder: Path) -> RabbitMQ:
+    """Return a RabbitMQ, not started yet, that keeps its data in the folder."""
+    return docker_rabbitmq() if _in_docker() else native_rabbitmq(folder)
+
+
+def new_dynamodb(folder: Path) -> DynamoDB:
+    """Return a table server, not started yet, that keeps its data in the folder."""
+    return docker_dynamodb() if _in_docker() else native_dynamodb(folder)
+
+
+def _in_docker() -> bool:
+    kind = os.environ.get("TIMERS_TEST_SERVICES", "native")
+    if kind not in {"native", "docker"}:
+        raise ServiceError(f"TIMERS_TEST_SERVICES is native or docker, not {kind!r}")
+    return kind == "docker"

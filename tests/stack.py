@@ -1,0 +1,138 @@
+"""The service's own processes, as a test's user would run them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+import httpx2
+
+from tests.services import DynamoDB, RabbitMQ
+from tests.services.port import free_port
+
+ROOT = Path(__file__).parents[1]
+PATIENCE_S = 60.0
+
+
+class Member:
+    """One process of the service; its log is a file."""
+
+    def __init__(self, module: str, environment: dict[str, str], folder: Path, port: int) -> None:
+        self.port = port
+        self._command = [sys.executable, "-m", module]
+        self._environment = os.environ | environment
+        self._log = folder / f"{module}-{port}.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        assert self._process is not None
+        return self._process.poll()
+
+    def log(self) -> str:
+        return self._log.read_text()
+
+    def start(self, *, ready: bool = True) -> None:
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(self._command, cwd=ROOT, env=self._environment, stdout=log, stderr=log)
+        if ready:
+            self.await_page("/readyz")
+
+    def await_page(self, page: str) -> None:
+        """Wait until a page of its answers 200."""
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            assert self.returncode is None, f"ended with {self.returncode}:\n{self.log()}"
+            assert time.monotonic() < deadline, f"not ready:\n{self.log()}"
+            try:
+                if httpx2.get(f"http://127.0.0.1:{self.port}{page}", timeout=3).status_code == 200:
+                    return
+            except httpx2.TransportError:
+                pass
+            time.sleep(0.05)
+
+    def signal(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def kill(self) -> None:
+        """End it at once, as a crash would."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+    def stop(self) -> int:
+        """Ask it to stop and return its exit code."""
+        assert self._process is not None
+        self._process.terminate()
+        return self._process.wait(timeout=60)
+
+    def close(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+
+
+class Stack:
+    """Apis and consumers over one table and one broker."""
+
+    def __init__(self, rabbitmq: RabbitMQ, dynamodb: DynamoDB, folder: Path, **settings: str) -> None:
+        self._settings = {
+            "TIMERS_RABBITMQ_URL": rabbitmq.url,
+            "TIMERS_DYNAMODB_ENDPOINT": dynamodb.endpoint,
+            "TIMERS_TABLE": f"timers-{uuid4().hex[:12]}",
+            "TIMERS_LOG_LEVEL": "info",
+        } | settings
+        self._folder = folder
+        self._closing = ExitStack()
+
+    def provision(self) -> None:
+        subprocess.run(
+            [sys.executable, "-m", "infra.provision"],
+            cwd=ROOT,
+            env=os.environ | self._settings,
+            check=True,
+            capture_output=True,
+            timeout=PATIENCE_S,
+        )
+
+    def api(self, **settings: str) -> Member:
+        """Return an api that is not started yet."""
+        port = free_port()
+        return self._member("api", {"TIMERS_API_PORT": str(port), **settings}, port)
+
+    def consumer(self, **settings: str) -> Member:
+        """Return a consumer that is not started yet."""
+        port = free_port()
+        return self._member("consumer", {"TIMERS_CONSUMER_PORT": str(port), **settings}, port)
+
+    def close(self) -> None:
+        self._closing.close()
+
+    def _member(self, module: str, environment: dict[str, str], port: int) -> Member:
+        member = Member(module, self._settings | environment, self._folder, port)
+        self._closing.callback(member.close)
+        return member
+
+
+@contextmanager
+def stack(rabbitmq: RabbitMQ, dynamodb: DynamoDB, folder: Path, **settings: str) -> Iterator[Stack]:
+    """Give a provisioned stack whose processes end with the context."""
+    built = Stack(rabbitmq, dynamodb, folder, **settings)
+    try:
+        built.provision()
+        yield built
+    finally:
+        built.close()

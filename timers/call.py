@@ -1,0 +1,36 @@
+"""The request that a target gets."""
+
+from __future__ import annotations
+
+from random import Random
+
+from timers.ports import Call
+from timers.stamps import rfc3339
+from timers.timer import Timer
+
+VERSION = "0.1.0"
+
+
+def call_for(timer: Timer, *, started_at_ms: int, random: Random) -> Call:
+    """Return the call of the next attempt on a claimed timer that starts now."""
+    target = timer.target
+    headers = dict(target.headers)
+    content = None
+    if target.body is not None:
+        content = target.body.content()
+        headers.setdefault("content-type", target.body.content_type)
+    headers.setdefault("user-agent", f"timers/{VERSION}")
+    headers["webhook-id"] = timer.id
+    headers["webhook-timestamp"] = str(started_at_ms // 1000)
+    headers["timer-attempt"] = str(timer.attempts_made + 1)
+    headers["timer-due-at"] = rfc3339(timer.due_at_ms)
+    headers["timer-lateness-ms"] = str(started_at_ms - timer.next_attempt_at_ms)
+    if timer.trace is not None:
+        headers.setdefault("traceparent", _child(timer.trace, random))
+    return Call(target.url, target.method, headers, content, target.timeout)
+
+
+def _child(traceparent: str, random: Random) -> str:
+    """Continue a trace with a span of our own. Source: W3C Trace Context, 3.2."""
+    version, trace_id, _, flags = traceparent.split("-")
+    return f"{version}-{trace_id}-{random.getrandbits(64) or 1:016x}-{flags}"

@@ -1,0 +1,78 @@
+"""
+The error tree. Nothing foreign (boto3's, pika's, aiohttp's errors) leaves ``infra``.
+
+    TimerError
+    ├── Invalid             422  the request names an impossible timer
+    ├── TimerNotFound       404
+    ├── AlreadyExists       409  the chosen id is taken
+    ├── IllegalTransition   409  too late, or not in a state that allows this
+    ├── PreconditionFailed  412  If-Match / If-None-Match does not hold
+    ├── Conflict                 another writer moved the timer first (inside only: callers retry)
+    ├── Overloaded          429  a bound is reached; nothing was done
+    └── Unavailable         503  a part we stand on did not answer
+"""
+
+from __future__ import annotations
+
+
+class TimerError(Exception):
+    """Any error of this service."""
+
+
+class Invalid(TimerError):
+    """A field holds what no timer can have; ``pointer`` is its JSON pointer."""
+
+    def __init__(self, pointer: str, detail: str) -> None:
+        super().__init__(f"{pointer or '/'}: {detail}")
+        self.pointer = pointer
+        self.detail = detail
+
+
+class TimerNotFound(TimerError):
+    """No timer has this id."""
+
+    def __init__(self, timer_id: str) -> None:
+        super().__init__(f"no timer has the id {timer_id!r}")
+        self.timer_id = timer_id
+
+
+class AlreadyExists(TimerError):
+    """The id that the client chose is taken."""
+
+    def __init__(self, timer_id: str) -> None:
+        super().__init__(f"a timer with the id {timer_id!r} exists already")
+        self.timer_id = timer_id
+
+
+class IllegalTransition(TimerError):
+    """The timer's state does not allow the event."""
+
+    def __init__(self, state: str, event: str) -> None:
+        super().__init__(f"a timer that is {state} cannot {event}")
+        self.state = state
+        self.event = event
+
+
+class PreconditionFailed(TimerError):
+    """The version that the client named is not the stored one."""
+
+
+class Conflict(TimerError):
+    """Another writer moved the timer since it was read."""
+
+
+class Overloaded(TimerError):
+    """A bound is reached: nothing was done, come back after ``retry_after`` seconds."""
+
+    def __init__(self, detail: str, retry_after: int = 1) -> None:
+        super().__init__(detail)
+        self.retry_after = retry_after
+
+
+class Unavailable(TimerError):
+    """A part that we stand on did not answer in time; ``part`` is its name."""
+
+    def __init__(self, part: str, detail: str = "", retry_after: int = 2) -> None:
+        super().__init__(f"{part} is not available" + (f": {detail}" if detail else ""))
+        self.part = part
+        self.retry_after = retry_after

@@ -1,0 +1,191 @@
+"""What the core needs of the world, by role. Adapters live in ``infra``; tests and simulations bring their own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from timers.retry import Answer
+from timers.state import State
+from timers.timer import Hint, Timer
+
+
+class Clock(Protocol):
+    """The time, and waiting for it."""
+
+    def now_ms(self) -> int:
+        """Return the wall clock's time in epoch milliseconds."""
+        ...
+
+    def monotonic(self) -> float:
+        """Return seconds that never go back."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """What to list; times bound ``Timer.listed_at_ms``, ``due_after_ms`` included, ``due_before_ms`` not."""
+
+    states: frozenset[State] = frozenset(State)
+    due_after_ms: int | None = None
+    due_before_ms: int | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    def admits(self, timer: Timer) -> bool:
+        """Whether a timer is listed."""
+        return (
+            timer.state in self.states
+            and (self.due_after_ms is None or timer.listed_at_ms >= self.due_after_ms)
+            and (self.due_before_ms is None or timer.listed_at_ms < self.due_before_ms)
+            and all(timer.labels.get(key) == value for key, value in self.labels.items())
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A place in the order of a list: ``Timer.listed_at_ms``, then the id."""
+
+    at_ms: int
+    timer_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A part of a list, soonest first. Where ``next`` is given there may be more, even after an empty part."""
+
+    timers: tuple[Timer, ...]
+    next: Position | None
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How many timers are in each state, how many are overdue, and the planned time of the most overdue."""
+
+    by_state: Mapping[State, int]
+    overdue: int
+    oldest_due_ms: int | None
+
+
+class TimerStore(Protocol):
+    """
+    The truth. Every method raises Unavailable where the store does not answer in time.
+
+    A write that raised Unavailable may still have happened.
+    """
+
+    async def create(self, timer: Timer) -> None:
+        """Store a new timer. Raises AlreadyExists where its id is taken."""
+        ...
+
+    async def get(self, timer_id: str) -> Timer:
+        """Return a timer as of the latest write. Raises TimerNotFound."""
+        ...
+
+    async def save(self, before: Timer, after: Timer) -> None:
+        """
+        Replace ``before`` by ``after``.
+
+        Raises Conflict unless the stored version is ``before.version``, so that of two writers
+        that move the same timer exactly one succeeds.
+        """
+        ...
+
+    async def claim(self, timer_id: str, version: int, *, now_ms: int, lease_until_ms: int) -> Timer | None:
+        """
+        Move a scheduled timer of exactly this version to firing and return it.
+
+        Returns None where the timer is gone, of another version, or not scheduled.
+        """
+        ...
+
+    async def live(self, shard: int, *, from_ms: int, until_ms: int, limit: int) -> Sequence[Timer]:
+        """
+        Return up to ``limit`` live timers of a shard planned within ``[from_ms, until_ms)``, soonest first.
+
+        May miss the writes of the last second.
+        """
+        ...
+
+    async def select(self, wanted: Filter, *, after: Position | None, limit: int) -> Page:
+        """Return the timers that ``wanted`` admits, soonest due first. May miss the writes of the last second."""
+        ...
+
+    async def count(self, *, now_ms: int, grace_ms: int) -> Counts:
+        """Return how many timers there are; the overdue are live ones planned before ``now_ms - grace_ms``."""
+        ...
+
+    async def delivered(self, *, since_ms: int, limit: int) -> Sequence[Timer]:
+        """Return about ``limit`` of the latest delivered timers that were due since ``since_ms``, in no order."""
+        ...
+
+    async def check(self) -> None:
+        """Return if the store answers and is provisioned."""
+        ...
+
+
+class DelayQueue(Protocol):
+    """The clock: hands each hint to some consumer near its time, at least once while the broker lives."""
+
+    def put(self, hint: Hint, *, not_before_ms: int | None = None) -> None:
+        """
+        Take a hint for delivery at ``not_before_ms`` (its own time where None), without waiting.
+
+        Kept through a broker outage as long as there is room; past that the oldest are dropped
+        and the keeper re-drives their timers.
+        """
+        ...
+
+    async def publish(self, hint: Hint, *, not_before_ms: int | None = None) -> None:
+        """Put a hint and wait until the broker has confirmed it. Raises Unavailable after a bounded time."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One HTTP request to a target; ``timeout`` in seconds covers all of it."""
+
+    url: str
+    method: str
+    headers: Mapping[str, str]
+    content: bytes | None
+    timeout: float
+
+
+class Callbacks(Protocol):
+    """The targets."""
+
+    async def invoke(self, call: Call) -> Answer:
+        """Make a call and say how it ended; a failure is an answer, never an exception."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ShardLease:
+    """
+    Who keeps a shard.
+
+    A holder counts ``beat`` up; whoever sees it stand still for long enough by its own clock may take
+    the shard over, so no two clocks are ever compared.
+    """
+
+    shard: int
+    owner: str
+    beat: int
+    loaded_until_ms: int
+
+
+class ShardLeases(Protocol):
+    """The leases over the shards."""
+
+    async def read(self) -> Sequence[ShardLease]:
+        """Return every lease there is, in no order; a shard never kept has none."""
+        ...
+
+    async def write(self, before: ShardLease | None, after: ShardLease) -> bool:
+        """Replace ``before`` (None: no lease) by ``after``; returns False where another was faster."""
+        ...

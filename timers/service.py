@@ -1,0 +1,177 @@
+"""What a client can ask for: schedule, replace, edit, cancel, fire, replay, read, list."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+from typing import Final
+
+from timers.errors import AlreadyExists, Conflict, PreconditionFailed, TimerNotFound, Unavailable
+from timers.ports import Clock, Counts, DelayQueue, Filter, Page, Position, TimerStore
+from timers.stamps import uuid7
+from timers.state import State
+from timers.timer import Spec, Timer
+
+GRACE_MS: Final = 2_000
+"""How long after its planned time a live timer counts as overdue."""
+
+RECENT_MS: Final = 5 * 60_000
+"""How far back the lateness in the stats looks."""
+
+_SAMPLE: Final = 1_000
+_TRIES: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """Counts, the age of the most overdue, and the lateness of the latest deliveries, lowest first."""
+
+    counts: Counts
+    oldest_overdue_ms: int | None
+    lateness_ms: tuple[int, ...]
+
+    def percentile(self, share: float) -> int | None:
+        """Return the lateness that ``share`` (0 to 1) of the latest deliveries kept within."""
+        if not self.lateness_ms:
+            return None
+        return self.lateness_ms[min(len(self.lateness_ms) - 1, int(share * len(self.lateness_ms)))]
+
+
+@dataclass(frozen=True, slots=True)
+class Precondition:
+    """``versions``: If-Match (empty: any that exists), None where not given; ``absent``: If-None-Match: *."""
+
+    versions: frozenset[int] | None = None
+    absent: bool = False
+
+    def check(self, timer: Timer | None) -> None:
+        """Raise PreconditionFailed where ``timer`` (None: there is none) is not what the client expects."""
+        if self.absent and timer is not None:
+            raise PreconditionFailed(f"a timer with the id {timer.id!r} exists")
+        if self.versions is None:
+            return
+        if timer is None:
+            raise PreconditionFailed("there is no such timer")
+        if self.versions and timer.version not in self.versions:
+            raise PreconditionFailed(f"the timer's version is {timer.version}")
+
+
+ANY: Final = Precondition()
+
+
+@dataclass(frozen=True, slots=True)
+class Timers:
+    """
+    The use cases. A method that returns has written to the store what it says.
+
+    ``horizon_ms`` is how far ahead hints are put on the queue; what is further away the keeper loads.
+    """
+
+    store: TimerStore
+    queue: DelayQueue
+    clock: Clock
+    random: Random
+    horizon_ms: int
+
+    async def schedule(self, spec: Spec, timer_id: str | None = None) -> Timer:
+        """Create a timer. Raises AlreadyExists where the chosen id is taken."""
+        now_ms = self.clock.now_ms()
+        timer = Timer.create(timer_id or uuid7(now_ms, self.random), spec, now_ms)
+        await self.store.create(timer)
+        self._announce(timer)
+        return timer
+
+    async def replace(self, timer_id: str, spec: Spec, precondition: Precondition = ANY) -> tuple[Timer, bool]:
+        """
+        Create a timer, or ask for a scheduled one anew; also returns whether it was created.
+
+        Raises IllegalTransition where it is firing or final, PreconditionFailed.
+        """
+        for _ in range(_TRIES):
+            try:
+                return await self._replace_once(timer_id, spec, precondition)
+            except (AlreadyExists, Conflict, TimerNotFound):
+                continue
+        raise _contended()
+
+    async def _replace_once(self, timer_id: str, spec: Spec, precondition: Precondition) -> tuple[Timer, bool]:
+        try:
+            before = await self.store.get(timer_id)
+        except TimerNotFound:
+            precondition.check(None)
+            return await self.schedule(spec, timer_id), True
+        precondition.check(before)
+        return await self._save(before, before.replaced(spec, self.clock.now_ms())), False
+
+    async def edit(self, timer_id: str, change: Callable[[Timer], Spec], precondition: Precondition = ANY) -> Timer:
+        """
+        Change a scheduled timer to what ``change`` makes of it.
+
+        Raises TimerNotFound, IllegalTransition where it is firing or final, PreconditionFailed,
+        and whatever ``change`` raises.
+        """
+        return await self._move(timer_id, lambda timer: timer.edited(change(timer), self.clock.now_ms()), precondition)
+
+    async def cancel(self, timer_id: str, precondition: Precondition = ANY) -> Timer:
+        """
+        Cancel a scheduled timer: from the return on no attempt starts. A cancelled one is returned as it is.
+
+        Raises TimerNotFound, IllegalTransition where it is too late, PreconditionFailed.
+        """
+        return await self._move(
+            timer_id,
+            lambda timer: timer if timer.state is State.CANCELLED else timer.cancelled(self.clock.now_ms()),
+            precondition,
+        )
+
+    async def fire(self, timer_id: str, precondition: Precondition = ANY) -> Timer:
+        """Make a scheduled timer due now. Raises TimerNotFound, IllegalTransition, PreconditionFailed."""
+        return await self._move(timer_id, lambda timer: timer.fired(self.clock.now_ms()), precondition)
+
+    async def replay(self, timer_id: str, precondition: Precondition = ANY) -> Timer:
+        """Schedule a dead timer for now. Raises TimerNotFound, IllegalTransition, PreconditionFailed."""
+        return await self._move(timer_id, lambda timer: timer.replayed(self.clock.now_ms()), precondition)
+
+    async def get(self, timer_id: str) -> Timer:
+        """Return a timer. Raises TimerNotFound."""
+        return await self.store.get(timer_id)
+
+    async def select(self, wanted: Filter, *, after: Position | None, limit: int) -> Page:
+        """Return the timers that ``wanted`` admits, soonest due first."""
+        return await self.store.select(wanted, after=after, limit=limit)
+
+    async def stats(self) -> Stats:
+        """Return how many timers there are in each state, how many are overdue, how late the last ones were."""
+        now_ms = self.clock.now_ms()
+        counts = await self.store.count(now_ms=now_ms, grace_ms=GRACE_MS)
+        latest = await self.store.delivered(since_ms=now_ms - RECENT_MS, limit=_SAMPLE)
+        lateness = sorted(attempt.lateness_ms for timer in latest for attempt in timer.attempts[:1])
+        overdue_ms = None if counts.oldest_due_ms is None else now_ms - counts.oldest_due_ms
+        return Stats(counts, overdue_ms, tuple(lateness))
+
+    async def _move(self, timer_id: str, move: Callable[[Timer], Timer], precondition: Precondition) -> Timer:
+        for _ in range(_TRIES):
+            before = await self.store.get(timer_id)
+            precondition.check(before)
+            after = move(before)
+            if after is before:
+                return before
+            try:
+                return await self._save(before, after)
+            except Conflict:
+                continue
+        raise _contended()
+
+    async def _save(self, before: Timer, after: Timer) -> Timer:
+        await self.store.save(before, after)
+        self._announce(after)
+        return after
+
+    def _announce(self, timer: Timer) -> None:
+        if not timer.final and timer.next_attempt_at_ms - self.clock.now_ms() <= self.horizon_ms:
+            self.queue.put(timer.hint)
+
+
+def _contended() -> Unavailable:
+    return Unavailable("the timer", "too many writers at once", retry_after=1)
