@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from fastapi import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.problems import problem
@@ -12,10 +13,6 @@ MAX_REQUEST_BYTES: Final = 1024 * 1024
 _MAX_HEADERS: Final = 100
 _MAX_HEADER_BYTES: Final = 32 * 1024
 _ALWAYS: Final = frozenset({"/healthz", "/readyz"})
-
-
-class _TooLarge(Exception):
-    """The body went past its bound."""
 
 
 class Bounds:
@@ -39,29 +36,18 @@ class Bounds:
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
         read = 0
-        started = False
 
         async def bounded() -> Message:
             nonlocal read
             message = await receive()
             read += len(message.get("body", b""))
             if read > MAX_REQUEST_BYTES:
-                raise _TooLarge
+                raise HTTPException(413, f"A request has at most {MAX_REQUEST_BYTES} bytes.", {"connection": "close"})
             return message
-
-        async def noted(message: Message) -> None:
-            nonlocal started
-            started = True
-            await send(message)
 
         self._pending += 1
         try:
-            await self._app(scope, bounded, noted)
-        except _TooLarge:
-            if started:
-                raise
-            answer = problem(413, f"A request has at most {MAX_REQUEST_BYTES} bytes.", {"connection": "close"})
-            await answer(scope, receive, send)
+            await self._app(scope, bounded, send)
         finally:
             self._pending -= 1
 

@@ -32,9 +32,9 @@ def parse_time(value: object) -> int:
 def _delay_ms(value: object) -> int:
     if isinstance(value, str):
         return parse_duration(value)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ValueError("seconds as a number, or an ISO 8601 duration")
-    if value < 0 or value * 1000 > limits.MAX_DELAY_MS:
+    if not 0 <= value <= limits.MAX_DELAY_MS / 1000:
         raise ValueError("0 seconds to 10 years")
     if 0 < value * 1000 < _LEAST_DELAY_MS:
         raise ValueError("the shortest delay is 0.001 seconds; 0 fires at once")

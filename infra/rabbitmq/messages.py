@@ -10,7 +10,7 @@ from timers.errors import TimerError
 from timers.timer import Hint
 
 _WIRE_VERSION: Final = 1
-_LONGEST: Final = 4_096
+_LONGEST: Final = 32_768  #: well above the longest target key, each character escaped
 _BIGGEST: Final = 2**53
 
 

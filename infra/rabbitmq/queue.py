@@ -8,6 +8,7 @@ from collections import OrderedDict, deque
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from random import Random
 from typing import Any, Final
 
@@ -109,7 +110,8 @@ class RabbitDelayQueue:
         self._next_tag = 1
         channel = session.channel
         channel.add_on_return_callback(lambda *_: session.end("a message could not be routed"))
-        await session.step(lambda done: channel.confirm_delivery(ack_nack_callback=self._confirmed, callback=done))
+        confirmed = partial(self._confirmed, session)
+        await session.step(lambda done: channel.confirm_delivery(ack_nack_callback=confirmed, callback=done))
 
     def _pump(self) -> None:
         session = self._supervisor.session
@@ -130,7 +132,9 @@ class RabbitDelayQueue:
             lane.exchange(way.level), way.key, messages.encode(entry.hint), _PERSISTENT, mandatory=True
         )
 
-    def _confirmed(self, frame: Any) -> None:
+    def _confirmed(self, session: Session, frame: Any) -> None:
+        if not session.is_open:
+            return  # a returned message is confirmed too, and the tags of an old channel mean nothing on a new one
         acked = isinstance(frame.method, pika.spec.Basic.Ack)
         for entry in self._take(frame.method.delivery_tag, multiple=frame.method.multiple):
             if not acked:

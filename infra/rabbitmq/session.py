@@ -153,4 +153,15 @@ def _settle(opened: asyncio.Future[AsyncioConnection], connection: AsyncioConnec
 
 def _fail(opened: asyncio.Future[AsyncioConnection], reason: BaseException | str) -> None:
     if not opened.done():
-        opened.set_exception(Unavailable("rabbitmq", repr(reason)))
+        opened.set_exception(Unavailable("rabbitmq", _innermost(reason)))
+
+
+def _innermost(reason: BaseException | str) -> str:
+    """Return what pika's layers of connection errors are about."""
+    while isinstance(reason, BaseException):
+        deeper = [*getattr(reason, "exceptions", ()), getattr(reason, "exception", None), *reason.args]
+        inner = next((error for error in reversed(deeper) if isinstance(error, BaseException)), None)
+        if inner is None:
+            return str(reason) or type(reason).__name__
+        reason = inner
+    return reason

@@ -1,0 +1,42 @@
+"""Thousands of requests leave nothing behind: no channel, connection, task, file or memory."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from tests.end_to_end.client import Client
+from tests.stack import Member
+
+REQUESTS = 5_000
+AT_ONCE = 50
+URL = "http://127.0.0.1:9/never"
+
+
+def open_files(pid: int) -> int:
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+
+def memory_kib(pid: int) -> int:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))
+
+
+async def schedule(client: Client, count: int) -> None:
+    limit = asyncio.Semaphore(AT_ONCE)
+
+    async def one() -> None:
+        async with limit:
+            await client.schedule(URL, 3000)
+
+    await asyncio.gather(*(one() for _ in range(count)))
+
+
+async def test_five_thousand_requests_leak_nothing(client: Client, api: Member) -> None:
+    await schedule(client, 500)
+    files, memory = open_files(api.pid), memory_kib(api.pid)
+    await schedule(client, REQUESTS)
+
+    assert open_files(api.pid) <= files + 5
+    assert memory_kib(api.pid) <= memory + 20 * 1024
+    assert (await client.http.get("/readyz")).status_code == 200

@@ -1,0 +1,137 @@
+"""The broker goes and comes back; processes stop and start; nothing is lost."""
+
+from __future__ import annotations
+
+from asyncio import gather, to_thread
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import httpx2
+import pytest
+
+from tests.end_to_end.client import Client, due_ms
+from tests.receiver import Receiver, Reply
+from tests.services import DynamoDB, RabbitMQ, new_rabbitmq
+from tests.stack import Member, Stack, stack
+
+
+@pytest.fixture(scope="module")
+def rabbitmq() -> Iterator[RabbitMQ]:
+    """A broker of this module's own, to be stopped at will."""
+    with TemporaryDirectory(prefix="timers-") as folder, new_rabbitmq(Path(folder)) as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+def running(rabbitmq: RabbitMQ, dynamodb: DynamoDB, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with stack(rabbitmq, dynamodb, tmp_path_factory.mktemp("outages"), TIMERS_HORIZON="10") as built:
+        yield built
+
+
+async def test_beyond_the_horizon_the_keeper_loads_in_time(client: Client, receiver: Receiver) -> None:
+    timer = await client.schedule(receiver.url("beyond"), 13)
+    [call] = await receiver.wait("beyond")
+    assert call.at_ms >= due_ms(timer)
+    assert (await client.until(timer["id"], "delivered"))["attempts"][0]["lateness_ms"] < 2000
+
+
+async def test_waiting_timers_survive_a_restart_of_the_broker(
+    client: Client, receiver: Receiver, rabbitmq: RabbitMQ
+) -> None:
+    waiting = [await client.schedule(receiver.url("waiting"), 3 + n / 10) for n in range(20)]
+    await to_thread(rabbitmq.restart)
+    calls = await receiver.wait("waiting", len(waiting), timeout=60)
+    assert {call.timer_id for call in calls} == {timer["id"] for timer in waiting}
+
+
+async def test_with_the_broker_away_the_api_accepts_and_says_so(
+    client: Client, receiver: Receiver, rabbitmq: RabbitMQ
+) -> None:
+    await to_thread(rabbitmq.stop)
+    try:
+        accepted = [await client.schedule(receiver.url("away"), delay) for delay in (0, 0.5, 2)]
+        kept = await client.schedule(receiver.url("kept"), 0.5)
+        await client.cancel(kept["id"])
+        degraded = await client.http.get("/readyz")
+    finally:
+        await to_thread(rabbitmq.start)
+    calls = await receiver.wait("away", 3, timeout=60)
+
+    assert degraded.status_code == 503
+    assert degraded.json()["status"] == "degraded"
+    assert degraded.json()["broker"] == "down"
+    assert "schedule" in degraded.json()["works"]
+    assert {call.timer_id for call in calls} == {timer["id"] for timer in accepted}
+    assert receiver["kept"] == []
+
+
+async def test_a_broker_wiped_clean_loses_no_timer(client: Client, receiver: Receiver, rabbitmq: RabbitMQ) -> None:
+    timers = [await client.schedule(receiver.url("wiped"), 4 + n / 10) for n in range(20)]
+    await to_thread(rabbitmq.wipe)
+    calls = await receiver.wait("wiped", len(timers), timeout=60)
+    assert {call.timer_id for call in calls} == {timer["id"] for timer in timers}
+    after = await client.schedule(receiver.url("after"), 0.5)
+    await client.until(after["id"], "delivered")
+
+
+async def test_a_consumer_killed_in_a_call_is_followed_by_another(
+    client: Client, receiver: Receiver, consumers: list[Member]
+) -> None:
+    receiver.answer("killed", Reply(never=True), Reply(200))
+    timer = await client.schedule(receiver.url("killed"), target={"timeout": 1})
+    await receiver.wait("killed")
+    for consumer in consumers:
+        consumer.kill()
+    await gather(*(to_thread(consumer.start) for consumer in consumers))
+    _, second = await receiver.wait("killed", 2, timeout=60)
+    delivered = await client.until(timer["id"], "delivered")
+
+    assert second.timer_id == timer["id"]
+    assert second.attempt == 2
+    assert "outcome is unknown" in delivered["attempts"][0]["error"]
+
+
+async def test_a_stop_finishes_calls_and_returns_what_is_held(
+    client: Client, receiver: Receiver, consumers: list[Member]
+) -> None:
+    receiver.answer("in-call", Reply(after=1))
+    in_call = await client.schedule(receiver.url("in-call"))
+    held = [await client.schedule(receiver.url("held"), 2.5) for _ in range(10)]
+    await receiver.wait("in-call")
+    assert await gather(*(to_thread(consumer.stop) for consumer in consumers)) == [0, 0]
+    assert (await client.read(in_call["id"]))["state"] == "delivered"
+
+    await gather(*(to_thread(consumer.start) for consumer in consumers))
+    calls = await receiver.wait("held", len(held), timeout=60)
+    assert sorted(call.timer_id for call in calls) == sorted(timer["id"] for timer in held)
+    assert len(receiver["in-call"]) == 1
+
+
+async def test_an_api_that_stops_has_published_what_it_accepted(
+    running: Stack, client: Client, receiver: Receiver
+) -> None:
+    short_lived = running.api()
+    await to_thread(short_lived.start)
+    async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{short_lived.port}") as http:
+        timer = await Client(http).schedule(receiver.url("short-lived"), 2)
+    await to_thread(short_lived.stop)
+    delivered = await client.until(timer["id"], "delivered")
+    assert delivered["attempts"][0]["lateness_ms"] < 2000
+
+
+async def test_without_the_table_a_write_is_refused_in_bounded_time(
+    client: Client, receiver: Receiver, dynamodb: DynamoDB
+) -> None:
+    timer = await client.schedule(receiver.url("unharmed"), 3)
+    await to_thread(dynamodb.pause)
+    try:
+        refused = await client.http.post("/v1/timers", json={"delay": 1, "target": {"url": receiver.url("x")}})
+        ready = await client.http.get("/readyz")
+    finally:
+        await to_thread(dynamodb.resume)
+    await client.until(timer["id"], "delivered", timeout=60)
+
+    assert refused.status_code == 503
+    assert int(refused.headers["retry-after"]) > 0
+    assert ready.json()["table"] == "down"
