@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from api import health, problems, routes
+from api import batches, health, problems, routes
 from api.bounds import Bounds
 from api.stats import CachedStats
 from timers.call import VERSION
@@ -36,6 +36,7 @@ def create_app(parts: Parts, *, pending: int) -> FastAPI:
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
         lifespan=lifespan,
     )
+    app.include_router(batches.router)
     app.include_router(routes.router)
     app.include_router(health.router)
     app.add_middleware(Bounds, pending=pending)

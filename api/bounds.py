@@ -10,8 +10,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api.problems import problem
 
 MAX_REQUEST_BYTES: Final = 1024 * 1024
+MAX_BATCH_BYTES: Final = 16 * 1024 * 1024
 _MAX_HEADERS: Final = 100
 _MAX_HEADER_BYTES: Final = 32 * 1024
+_BATCHES: Final = frozenset({"/v1/timers/batch", "/v1/timers/batch-cancel"})
 _ALWAYS: Final = frozenset({"/healthz", "/readyz"})
 
 
@@ -36,13 +38,14 @@ class Bounds:
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
         read = 0
+        most = MAX_BATCH_BYTES if scope["path"] in _BATCHES else MAX_REQUEST_BYTES
 
         async def bounded() -> Message:
             nonlocal read
             message = await receive()
             read += len(message.get("body", b""))
-            if read > MAX_REQUEST_BYTES:
-                raise HTTPException(413, f"A request has at most {MAX_REQUEST_BYTES} bytes.", {"connection": "close"})
+            if read > most:
+                raise HTTPException(413, f"This request has at most {most} bytes.", {"connection": "close"})
             return message
 
         self._pending += 1

@@ -39,17 +39,41 @@ _STATUS: Mapping[type[TimerError], int] = {
 }
 
 
-def problem(status: int, detail: str, headers: Mapping[str, str] | None = None, **more: Any) -> Response:
-    """Return a problem response; ``more`` are extension members."""
+def describe(status: int, detail: str, **more: Any) -> dict[str, Any]:
+    """Return a problem; ``more`` are extension members."""
     title = HTTPStatus(status).phrase
-    body = {
+    return {
         "type": f"urn:timers:problem:{title.lower().replace(' ', '-')}",
         "title": title,
         "status": status,
         "detail": detail,
         **more,
     }
-    return Response(dumps(body), status, headers, media_type="application/problem+json")
+
+
+def describe_error(error: Exception) -> dict[str, Any]:
+    """Return the problem of an error of ours, or of the validation of a client's JSON."""
+    if isinstance(error, ValidationError):
+        return _of_fields(error.errors(), skip=())
+    status = next((status for kind, status in _STATUS.items() if isinstance(error, kind)), None)
+    if status is None:
+        logger.error("a request failed", exc_info=error)
+        return describe(500, "The service made a mistake; it has been logged.")
+    more: dict[str, Any] = {}
+    if isinstance(error, Invalid):
+        more["errors"] = [{"pointer": error.pointer, "detail": error.detail}]
+    if isinstance(error, IllegalTransition):
+        more["state"] = error.state
+    return describe(status, str(error), **more)
+
+
+def problem(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
+    """Return a problem response."""
+    return _response(describe(status, detail), headers)
+
+
+def _response(body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Response:
+    return Response(dumps(body), body["status"], headers, media_type="application/problem+json")
 
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -67,41 +91,27 @@ def install(app: FastAPI) -> None:
     """Answer every error of an app with a problem."""
     app.add_exception_handler(TimerError, _of_ours)
     app.add_exception_handler(RequestValidationError, _of_request)
-    app.add_exception_handler(ValidationError, _of_model)
+    app.add_exception_handler(ValidationError, _of_ours)
     app.add_exception_handler(StarletteHTTPException, _of_http)
     app.add_exception_handler(Exception, _of_anything)
 
 
 async def _of_ours(_: Request, error: Exception) -> Response:
-    status = next((status for kind, status in _STATUS.items() if isinstance(error, kind)), None)
-    if status is None:
-        logger.error("a request failed", exc_info=error)
-        return problem(500, "The service made a mistake; it has been logged.")
-    more: dict[str, Any] = {}
     headers = {}
-    if isinstance(error, Invalid):
-        more["errors"] = [{"pointer": error.pointer, "detail": error.detail}]
-    if isinstance(error, IllegalTransition):
-        more["state"] = error.state
     if isinstance(error, (Overloaded, Unavailable)):
         headers["retry-after"] = str(error.retry_after)
-    return problem(status, str(error), headers, **more)
+    return _response(describe_error(error), headers)
 
 
 async def _of_request(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    return _of_fields(error.errors(), skip=("body",))
+    return _response(_of_fields(error.errors(), skip=("body",)))
 
 
-async def _of_model(_: Request, error: Exception) -> Response:
-    assert isinstance(error, ValidationError)
-    return _of_fields(error.errors(), skip=())
-
-
-def _of_fields(details: Iterable[Any], skip: Sequence[str]) -> Response:
+def _of_fields(details: Iterable[Any], skip: Sequence[str]) -> dict[str, Any]:
     errors = [_field(detail, skip) for detail in details][:50]
     sentence = "; ".join(f"{error['pointer'] or 'the body'}: {error['detail']}" for error in errors[:3])
-    return problem(422, sentence, errors=errors)
+    return describe(422, sentence, errors=errors)
 
 
 def _field(detail: Mapping[str, Any], skip: Sequence[str]) -> dict[str, str]:

@@ -74,11 +74,13 @@ Labels = Annotated[
 Id = Annotated[str, Field(pattern=f"^{limits.ID_PATTERN.pattern}$")]
 
 
-class _Strict(BaseModel):
+class Strict(BaseModel):
+    """A value of the contract: no field too many, no type bent."""
+
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-class TargetIn(_Strict):
+class TargetIn(Strict):
     """An HTTP endpoint and the request it gets."""
 
     url: str = Field(max_length=limits.MAX_URL_LENGTH, examples=["https://example.com/hook"])
@@ -104,7 +106,7 @@ class TargetIn(_Strict):
         return None if self.body is None else Body(BodyKind.JSON, dumps(self.body).decode())
 
 
-class RetryIn(_Strict):
+class RetryIn(Strict):
     """How often and how far apart; times in seconds."""
 
     max_attempts: int = Field(8, ge=1, le=limits.MAX_ATTEMPTS)
@@ -120,7 +122,7 @@ class RetryIn(_Strict):
         return RetryPolicy(self.max_attempts, self.min_backoff, self.max_backoff, self.multiplier, self.jitter)
 
 
-class TimerIn(_Strict):
+class TimerIn(Strict):
     """What to call and when: exactly one of `due_at` and `delay`."""
 
     model_config = ConfigDict(
@@ -250,6 +252,20 @@ class Problem(BaseModel):
     detail: str
     state: State | None = Field(None, description="With 409: the state that the timer is in.")
     errors: list[FieldError] | None = Field(None, description="With 422: every field that is wrong.")
+
+
+class OutcomeOut(BaseModel):
+    """What became of one item of a batch."""
+
+    status: int
+    timer: TimerOut | None = None
+    problem: Problem | None = None
+
+
+class BatchOut(BaseModel):
+    """What became of each item, in order."""
+
+    results: list[OutcomeOut]
 
 
 def timer_out(timer: Timer) -> dict[str, Any]:

@@ -54,7 +54,7 @@ class Consumer:
         store = wiring.store(settings, table)
         self._queue = RabbitDelayQueue(url, lanes=lanes, clock=clock, random=random)
         handler = Handler(store, self._queue, callbacks, clock, random, horizon_ms, observer)
-        gate = Gate(total=settings.concurrency, per_target=settings.target_concurrency)
+        gate = Gate(clock, total=settings.concurrency, per_target=settings.target_concurrency)
         self._worker = Worker(handler, gate, clock)
         self._deliveries = RabbitDeliveries(
             url, lanes=lanes, prefetch=settings.prefetch, on_delivery=self._worker.receive, random=random

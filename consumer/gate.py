@@ -1,10 +1,14 @@
 """
-Who may call now: a bound over all calls, one per target, and fairness between targets.
+Who may call now: a bound over all calls, one per target, fairness between targets, and a breaker.
 
 A target may have as many calls in progress as there are free places, up to its own bound. One slow target
 thus leaves the others half of the places, two leave a third, and so on: some are always free (dynamic
 thresholds, Choudhury and Hahne 1998). Who must wait stands in its target's line; the line is as long as
-what that target gets through within a second, and who finds it full is sent round the wheel once more.
+what that target gets through within a second, and who finds it full is turned away.
+
+A target that fails many times in a row is shut: everybody is turned away but for one probe at a time,
+after a pause that doubles with each that fails. Turned away means: sent round the wheel once more, with
+no attempt counted and the table not touched.
 """
 
 from __future__ import annotations
@@ -14,70 +18,139 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-_LINE_SECONDS: Final = 1.0
+from timers.ports import Clock
+
+FAILURES_TO_SHUT: Final = 20
+FIRST_PAUSE_S: Final = 1.0
+LONGEST_PAUSE_S: Final = 30.0
+
+_LINE_S: Final = 1.0
 _WEIGHT: Final = 0.2
 _SHORTEST_CALL_S: Final = 0.001
+_REMEMBERED: Final = 10_000
 
-Start = Callable[[], None]
+
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """Who wants to call: exactly one of both is called, ``start`` perhaps later."""
+
+    start: Callable[[], None]
+    turn_away: Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Called:
+    """How a call went: its length, and whether the target is well (whatever it thought of the request)."""
+
+    seconds: float
+    well: bool
 
 
 @dataclass(slots=True)
 class _Target:
     calling: int = 0
     call_s: float = _SHORTEST_CALL_S
-    line: deque[Start] = field(default_factory=deque)
+    line: deque[Visitor] = field(default_factory=deque)
+    failures: int = 0
+    pause_s: float = FIRST_PAUSE_S
+    shut_until: float = 0.0
+
+    @property
+    def shut(self) -> bool:
+        return self.failures >= FAILURES_TO_SHUT
+
+    @property
+    def idle(self) -> bool:
+        return not self.calling and not self.line
 
 
 class Gate:
     """Lets calls start, at most ``total`` at once and ``per_target`` to one target."""
 
-    def __init__(self, *, total: int, per_target: int) -> None:
+    def __init__(self, clock: Clock, *, total: int, per_target: int) -> None:
+        self._clock = clock
         self._total = total
         self._per_target = per_target
-        self._targets: dict[str, _Target] = {}
+        self._targets: OrderedDict[str, _Target] = OrderedDict()
         self._waiting: OrderedDict[str, _Target] = OrderedDict()
         self.calling = 0
 
-    def enter(self, key: str, start: Start) -> bool:
-        """Start now, or stand in line and start later; returns False where the line is full."""
-        target = self._targets.setdefault(key, _Target())
-        if not target.line and self._admits(target):
-            self._begin(target, start)
-            return True
-        if len(target.line) >= self._longest_line(target):
-            return False
-        target.line.append(start)
-        self._waiting[key] = target
-        return True
+    def enter(self, key: str, visitor: Visitor) -> None:
+        """Start a visitor's call now or later, or turn it away."""
+        target = self._target(key)
+        if target.shut:
+            may_probe = not target.calling and self._clock.monotonic() >= target.shut_until
+            if may_probe and self.calling < self._total:
+                self._begin(target, visitor)
+            else:
+                visitor.turn_away()
+        elif not target.line and self._admits(target):
+            self._begin(target, visitor)
+        elif len(target.line) < self._longest_line(target):
+            target.line.append(visitor)
+            self._waiting[key] = target
+        else:
+            visitor.turn_away()
 
-    def leave(self, key: str, call_s: float | None) -> None:
-        """End what ``enter`` started; ``call_s`` is how long the call took, None where none was made."""
+    def leave(self, key: str, called: Called | None) -> None:
+        """End what a visitor's start began; None where no call was made."""
         target = self._targets[key]
         target.calling -= 1
         self.calling -= 1
-        if call_s is not None:
-            target.call_s += _WEIGHT * (max(call_s, _SHORTEST_CALL_S) - target.call_s)
-        if not target.calling and not target.line:
+        if called is not None:
+            self._learn(key, target, called)
+        if target.idle and not target.failures:
             del self._targets[key]
         self._let_in()
 
     def clear(self) -> None:
-        """Send everybody in line away."""
+        """Forget everybody in line."""
         for target in self._waiting.values():
             target.line.clear()
         self._waiting.clear()
+
+    def _target(self, key: str) -> _Target:
+        target = self._targets.get(key)
+        if target is None:
+            target = self._targets[key] = _Target()
+            if len(self._targets) > _REMEMBERED:
+                self._forget_one()
+        return target
+
+    def _forget_one(self) -> None:
+        """Drop the longest known target that nobody calls."""
+        for key, target in self._targets.items():
+            if target.idle:
+                del self._targets[key]
+                return
+
+    def _learn(self, key: str, target: _Target, called: Called) -> None:
+        target.call_s += _WEIGHT * (max(called.seconds, _SHORTEST_CALL_S) - target.call_s)
+        if called.well:
+            target.failures = 0
+            target.pause_s = FIRST_PAUSE_S
+            return
+        target.failures += 1
+        if target.shut:
+            target.shut_until = self._clock.monotonic() + target.pause_s
+            target.pause_s = min(2 * target.pause_s, LONGEST_PAUSE_S)
+            self._waiting.pop(key, None)
+            turned_away = list(target.line)
+            target.line.clear()
+            for visitor in turned_away:
+                visitor.turn_away()
 
     def _admits(self, target: _Target) -> bool:
         free = self._total - self.calling
         return target.calling < min(self._per_target, free)
 
     def _longest_line(self, target: _Target) -> int:
-        return max(1, round(self._per_target * _LINE_SECONDS / target.call_s))
+        return max(1, round(self._per_target * _LINE_S / target.call_s))
 
-    def _begin(self, target: _Target, start: Start) -> None:
+    def _begin(self, target: _Target, visitor: Visitor) -> None:
         target.calling += 1
         self.calling += 1
-        start()
+        visitor.start()
 
     def _let_in(self) -> None:
         """Start one waiting call of each target in turn while there is room."""
@@ -85,9 +158,9 @@ class Gate:
             target = self._waiting[key]
             if not self._admits(target):
                 continue
-            start = target.line.popleft()
+            visitor = target.line.popleft()
             if target.line:
                 self._waiting.move_to_end(key)
             else:
                 del self._waiting[key]
-            self._begin(target, start)
+            self._begin(target, visitor)

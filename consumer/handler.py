@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Final, Protocol
 
+from consumer.gate import Called
 from timers import limits
 from timers.call import call_for
 from timers.errors import Conflict, TimerNotFound, Unavailable
@@ -22,6 +23,7 @@ _TABLE_AWAY_MS: Final = 2_000
 _AFTER_LEASE_MS: Final = limits.CLOCK_SKEW_MS + 100
 _LONGEST_BOUNCE_MS: Final = 30_000
 _SETTLE_PAUSE_S: Final = 0.5
+_SERVER_ERRORS: Final = 500
 
 
 class Observer(Protocol):
@@ -44,8 +46,8 @@ class Handler:
     horizon_ms: int
     observer: Observer
 
-    async def handle(self, hint: Hint, *, redelivered: bool) -> float | None:
-        """Attempt a timer if the hint still holds; returns how many seconds its call took, None without one."""
+    async def handle(self, hint: Hint, *, redelivered: bool) -> Called | None:
+        """Attempt a timer if the hint still holds; returns how its call went, None where none was made."""
         try:
             timer = await self._claim(hint)
         except Unavailable:
@@ -104,7 +106,7 @@ class Handler:
         except Unavailable:
             await self._later(hint, now_ms + _TABLE_AWAY_MS)
 
-    async def _attempt(self, timer: Timer) -> float | None:
+    async def _attempt(self, timer: Timer) -> Called | None:
         await self._wait_until(timer.next_attempt_at_ms)
         started_at_ms = self.clock.now_ms()
         if not _lease_covers_call(timer, started_at_ms):
@@ -117,7 +119,7 @@ class Handler:
         after = self._outcome(timer, answer, started_at_ms)
         self.observer.attempted(after, started_at_ms - timer.next_attempt_at_ms, seconds)
         await self._settle(timer, after)
-        return seconds
+        return Called(seconds, well=answer.status is not None and answer.status < _SERVER_ERRORS)
 
     async def _wait_until(self, at_ms: int) -> None:
         """Return at ``at_ms`` or later, never earlier: a loop's timers may go off a little early."""

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Coroutine
 from typing import Final, Protocol
 
-from consumer.gate import Gate
+from consumer.gate import Called, Gate, Visitor
 from consumer.handler import Handler
 from timers.ports import Clock
 from timers.timer import Hint
@@ -108,21 +108,23 @@ class Worker:
         self._set_alarm()
 
     def _enter(self, delivery: Delivery) -> None:
-        key = delivery.hint.target_key
-        if not self._gate.enter(key, lambda: self._spawn(self._handle(delivery))):
-            self._spawn(self._acknowledge(delivery, self._handler.bounce(delivery.hint)))
+        visitor = Visitor(
+            start=lambda: self._spawn(self._handle(delivery)),
+            turn_away=lambda: self._spawn(self._acknowledge(delivery, self._handler.bounce(delivery.hint))),
+        )
+        self._gate.enter(delivery.hint.target_key, visitor)
 
     async def _handle(self, delivery: Delivery) -> None:
-        seconds = None
+        called: Called | None = None
 
         async def handle() -> None:
-            nonlocal seconds
-            seconds = await self._handler.handle(delivery.hint, redelivered=delivery.redelivered)
+            nonlocal called
+            called = await self._handler.handle(delivery.hint, redelivered=delivery.redelivered)
 
         try:
             await self._acknowledge(delivery, handle())
         finally:
-            self._gate.leave(delivery.hint.target_key, seconds)
+            self._gate.leave(delivery.hint.target_key, called)
 
     async def _acknowledge(self, delivery: Delivery, work: Coroutine[object, object, None]) -> None:
         """Acknowledge a delivery once its work is done, or give it back."""

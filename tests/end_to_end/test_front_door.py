@@ -278,6 +278,8 @@ async def test_the_openapi_document_is_complete(client: Client) -> None:
     document = (await client.http.get("/openapi.json")).json()
     assert set(document["paths"]) == {
         "/v1/timers",
+        "/v1/timers/batch",
+        "/v1/timers/batch-cancel",
         "/v1/timers/{timer_id}",
         "/v1/timers/{timer_id}/fire",
         "/v1/timers/{timer_id}/replay",

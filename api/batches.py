@@ -1,0 +1,95 @@
+"""Many timers in one request, each with its own outcome, in order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Annotated, Any, Final, TypeVar
+
+from fastapi import APIRouter, Header, Request, Response
+from pydantic import Field, ValidationError
+
+from api.problems import describe_error, documented
+from api.routes import Service
+from api.schemas import BatchOut, NewTimerIn, Strict, timer_out
+from api.strict_json import StrictRoute, dumps
+from timers import limits
+from timers.errors import TimerError, TimerNotFound
+from timers.stamps import traceparent
+from timers.timer import Timer
+
+MAX_ITEMS: Final = 1_000
+_AT_ONCE: Final = 4
+
+Wish = TypeVar("Wish")
+
+
+class _BoundedRoute(StrictRoute):
+    """A route of which few requests are read at once: the others wait unread, so memory stays bounded."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._places = asyncio.Semaphore(_AT_ONCE)
+        super().__init__(*args, **kwargs)
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def bounded(request: Request) -> Response:
+            async with self._places:
+                return await handle(request)
+
+        return bounded
+
+
+router = APIRouter(prefix="/v1/timers", route_class=_BoundedRoute, responses=documented(400, 413, 415, 422, 429))
+
+
+class BatchIn(Strict):
+    """Timers to schedule; each is judged by itself."""
+
+    timers: list[Any] = Field(
+        max_length=MAX_ITEMS,
+        json_schema_extra={"items": {"$ref": "#/components/schemas/NewTimerIn"}},
+    )
+
+
+class BatchCancelIn(Strict):
+    """Timers to cancel."""
+
+    ids: list[str] = Field(max_length=MAX_ITEMS)
+
+
+@router.post("/batch", response_model=BatchOut, summary="Schedule up to 1,000 timers")
+async def schedule_all(
+    batch: BatchIn, service: Service, trace: Annotated[str | None, Header(alias="traceparent")] = None
+) -> Response:
+    now_ms = service.clock.now_ms()
+    continued = traceparent(trace, service.random)
+
+    async def schedule(wish: Any) -> Timer:
+        new = NewTimerIn.model_validate(wish)
+        return await service.schedule(new.spec(now_ms, continued), new.id)
+
+    return await _outcomes(batch.timers, schedule, 201)
+
+
+@router.post("/batch-cancel", response_model=BatchOut, summary="Cancel up to 1,000 timers")
+async def cancel_all(batch: BatchCancelIn, service: Service) -> Response:
+    async def cancel(timer_id: str) -> Timer:
+        if not limits.ID_PATTERN.fullmatch(timer_id):
+            raise TimerNotFound(timer_id[:128])
+        return await service.cancel(timer_id)
+
+    return await _outcomes(batch.ids, cancel, 200)
+
+
+async def _outcomes(wishes: Sequence[Wish], act: Callable[[Wish], Awaitable[Timer]], status: int) -> Response:
+    async def outcome(wish: Wish) -> dict[str, Any]:
+        try:
+            return {"status": status, "timer": timer_out(await act(wish))}
+        except (TimerError, ValidationError) as error:
+            problem = describe_error(error)
+            return {"status": problem["status"], "problem": problem}
+
+    results = await asyncio.gather(*(outcome(wish) for wish in wishes))
+    return Response(dumps({"results": results}), media_type="application/json")
