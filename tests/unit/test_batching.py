@@ -1,0 +1,188 @@
+"""Group commit."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from infra.batching import Batcher
+from tests.builders import turns
+from timers.errors import Conflict, Overloaded, Unavailable
+
+Outcome = str | Exception
+
+
+class Airport:
+    """Batches that land when they are told to, each request with the outcome that is set for it."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[str]] = []
+        self.outcomes: dict[str, Outcome] = {}
+        self._landings: list[asyncio.Future[None]] = []
+
+    async def flush(self, batch: Sequence[str]) -> Sequence[Outcome]:
+        self.batches.append(list(batch))
+        landing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._landings.append(landing)
+        await landing
+        return [self.outcomes.get(request, request.upper()) for request in batch]
+
+    async def land(self, number: int, error: Exception | None = None) -> None:
+        if error is None:
+            self._landings[number].set_result(None)
+        else:
+            self._landings[number].set_exception(error)
+        await turns()
+
+
+@pytest.fixture
+def airport() -> Airport:
+    return Airport()
+
+
+def batcher_of(airport: Airport, *, size: int = 3, in_flight: int = 2, waiting: int = 100) -> Batcher[str, str]:
+    return Batcher(airport.flush, key=lambda request: request[0], size=size, in_flight=in_flight, waiting=waiting)
+
+
+async def submitted(batcher: Batcher[str, str], *requests: str) -> list[asyncio.Task[str]]:
+    tasks = [asyncio.create_task(batcher.submit(request)) for request in requests]
+    await turns()
+    return tasks
+
+
+async def test_a_lone_request_takes_off_at_once(airport: Airport) -> None:
+    (task,) = await submitted(batcher_of(airport), "a")
+    assert airport.batches == [["a"]]
+    await airport.land(0)
+    assert await task == "A"
+
+
+async def test_requests_of_one_turn_travel_together(airport: Airport) -> None:
+    await submitted(batcher_of(airport), "a", "b")
+    assert airport.batches == [["a", "b"]]
+    await airport.land(0)
+
+
+async def test_requests_that_come_while_one_batch_is_in_flight_share_the_next(airport: Airport) -> None:
+    batcher = batcher_of(airport)
+    tasks = await submitted(batcher, "a")
+    tasks += await submitted(batcher, "b")
+    tasks += await submitted(batcher, "c")
+    assert airport.batches == [["a"]]
+    await airport.land(0)
+    assert airport.batches == [["a"], ["b", "c"]]
+    await airport.land(1)
+    assert await asyncio.gather(*tasks) == ["A", "B", "C"]
+
+
+async def test_a_full_batch_takes_off_beside_the_one_in_flight(airport: Airport) -> None:
+    batcher = batcher_of(airport)
+    await submitted(batcher, "a")
+    await submitted(batcher, "b", "c", "d", "e")
+    assert airport.batches == [["a"], ["b", "c", "d"]]
+    await airport.land(1)
+    assert airport.batches == [["a"], ["b", "c", "d"]], "what is left is not full and waits for the first"
+    await airport.land(0)
+    assert airport.batches[2:] == [["e"]]
+    await airport.land(2)
+
+
+async def test_no_more_batches_are_in_flight_than_allowed(airport: Airport) -> None:
+    tasks = await submitted(batcher_of(airport, size=1), "a", "b", "c")
+    assert airport.batches == [["a"], ["b"]]
+    await airport.land(0)
+    assert airport.batches[2:] == [["c"]]
+    await airport.land(1)
+    await airport.land(2)
+    assert await asyncio.gather(*tasks) == ["A", "B", "C"]
+
+
+async def test_two_requests_for_one_key_never_share_a_batch_and_keep_their_order(airport: Airport) -> None:
+    tasks = await submitted(batcher_of(airport), "a1", "a2", "b", "a3")
+    assert airport.batches == [["a1", "b"]]
+    for number in range(3):
+        await airport.land(number)
+    assert airport.batches == [["a1", "b"], ["a2"], ["a3"]]
+    assert await asyncio.gather(*tasks) == ["A1", "A2", "B", "A3"]
+
+
+async def test_each_request_gets_its_own_outcome(airport: Airport) -> None:
+    airport.outcomes["b"] = Conflict("b")
+    one, two, three = await submitted(batcher_of(airport), "a", "b", "c")
+    await airport.land(0)
+    assert (await one, await three) == ("A", "C")
+    with pytest.raises(Conflict):
+        await two
+
+
+async def test_a_flight_that_fails_fails_all_its_requests_and_no_others(airport: Airport) -> None:
+    batcher = batcher_of(airport)
+    failing = await submitted(batcher, "a", "b")
+    (later,) = await submitted(batcher, "c")
+    await airport.land(0, Unavailable("dynamodb"))
+    for task in failing:
+        with pytest.raises(Unavailable):
+            await task
+    await airport.land(1)
+    assert await later == "C"
+
+
+async def test_a_request_given_up_while_it_waits_does_not_travel(airport: Airport) -> None:
+    batcher = batcher_of(airport)
+    await submitted(batcher, "a")
+    given_up, other = await submitted(batcher, "b", "c")
+    given_up.cancel()
+    await airport.land(0)
+    assert airport.batches[1:] == [["c"]]
+    await airport.land(1)
+    assert await other == "C"
+
+
+@pytest.mark.parametrize("outcome", ["fine", Conflict("a")], ids=["fine", "failing"])
+async def test_a_request_given_up_in_flight_harms_nobody(airport: Airport, outcome: Outcome) -> None:
+    airport.outcomes["a"] = outcome
+    batcher = batcher_of(airport)
+    given_up, other = await submitted(batcher, "a", "b")
+    given_up.cancel()
+    await turns()
+    await airport.land(0)
+    assert await other == "B"
+    (later,) = await submitted(batcher, "c")
+    await airport.land(1)
+    assert await later == "C"
+
+
+async def test_when_all_who_wait_have_given_up_the_next_one_still_travels(airport: Airport) -> None:
+    batcher = batcher_of(airport)
+    await submitted(batcher, "a")
+    for task in await submitted(batcher, "b", "c"):
+        task.cancel()
+    await airport.land(0)
+    (later,) = await submitted(batcher, "d")
+    await airport.land(1)
+    assert airport.batches[1:] == [["d"]]
+    assert await later == "D"
+
+
+async def test_one_more_than_may_wait_is_refused_and_the_rest_are_not(airport: Airport) -> None:
+    batcher = batcher_of(airport, waiting=2)
+    tasks = await submitted(batcher, "a")
+    tasks += await submitted(batcher, "b", "c")
+    with pytest.raises(Overloaded):
+        await batcher.submit("d")
+    await airport.land(0)
+    await airport.land(1)
+    assert await asyncio.gather(*tasks) == ["A", "B", "C"]
+
+
+async def test_a_thousand_requests_take_forty_batches(airport: Airport) -> None:
+    batches: list[int] = []
+
+    async def flush(batch: Sequence[int]) -> Sequence[int]:
+        batches.append(len(batch))
+        await asyncio.sleep(0)
+        return batch
+
+    batcher: Batcher[int, int] = Batcher(flush, key=int, size=25, in_flight=4, waiting=1_000)
+    assert await asyncio.gather(*(batcher.submit(number) for number in range(1_000))) == list(range(1_000))
+    assert batches == [25] * 40

@@ -1,0 +1,123 @@
+"""Timers as items of the table."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from infra.dynamodb.client import Item
+from infra.dynamodb.codec import BrokenItem, changes, decode, encode
+from tests.builders import NOW_MS, make_attempt, make_target, make_timer, timers
+from timers.errors import Invalid
+from timers.state import State
+from timers.target import Body, BodyKind
+from timers.timer import Timer
+
+WEEK_MS = 7 * 86_400_000
+THE_YEAR_9999 = 253_402_300_799
+
+
+def item_of(timer: Timer) -> Item:
+    return encode(timer, shards=16, retention_ms=WEEK_MS)
+
+
+def text_timer(size: int, **changes: Any) -> Timer:
+    return make_timer(target=make_target(body=Body(BodyKind.TEXT, "a" * size)), **changes)
+
+
+@given(timers)
+def test_a_timer_written_and_read_is_the_same(timer: Timer) -> None:
+    assert decode(item_of(timer)) == timer
+
+
+@given(timers, timers)
+def test_the_changes_lead_from_one_item_to_the_other(before: Timer, other: Timer) -> None:
+    after = decode({**item_of(other), "id": {"S": before.id}, "created_at_ms": item_of(before)["created_at_ms"]})
+    changed = changes(before, after, shards=16, retention_ms=WEEK_MS)
+    assert {**item_of(before), **changed} == item_of(after)
+
+
+def test_a_move_changes_little() -> None:
+    before = make_timer(labels={"order": "42"})
+    changed = changes(before, before.cancelled(NOW_MS + 1), shards=16, retention_ms=WEEK_MS)
+    assert set(changed) == {"state", "version", "shard", "updated_at_ms", "expires_at"}
+
+
+@pytest.mark.parametrize("state", [State.SCHEDULED, State.FIRING])
+def test_a_live_timer_is_found_by_its_next_attempt_and_never_expires(state: State) -> None:
+    item = item_of(make_timer(state=state, next_attempt_at_ms=NOW_MS + 7))
+    assert (item["shard"], item["at_ms"]) == ({"S": "live.02"}, {"N": str(NOW_MS + 7)})
+    assert item["expires_at"] == {"N": str(THE_YEAR_9999)}
+
+
+@pytest.mark.parametrize("state", [State.DELIVERED, State.DEAD, State.CANCELLED, State.EXPIRED])
+def test_a_final_timer_is_found_by_its_due_time_and_expires_after_its_retention(state: State) -> None:
+    item = item_of(make_timer(state=state, next_attempt_at_ms=NOW_MS + 7, updated_at_ms=NOW_MS))
+    assert (item["shard"], item["at_ms"]) == ({"S": f"{state}.02"}, {"N": str(NOW_MS)})
+    assert item["expires_at"] == {"N": str((NOW_MS + WEEK_MS) // 1000)}
+
+
+def test_attributes_that_are_not_ours_are_passed_over() -> None:
+    timer = make_timer()
+    assert decode({**item_of(timer), "writer": {"S": "x"}, "later": {"BOOL": True}}) == timer
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in item_of(make_timer()) if name not in {"shard", "at_ms", "expires_at"}]
+)
+def test_an_item_without_an_attribute_is_broken(name: str) -> None:
+    item = item_of(make_timer())
+    del item[name]
+    with pytest.raises(BrokenItem):
+        decode(item)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("state", {"S": "sleeping"}),
+        ("state", {"N": "1"}),
+        ("version", {"N": "one"}),
+        ("version", {"S": "1"}),
+        ("spec", {"S": "{"}),
+        ("spec", {"S": "[]"}),
+        ("spec", {"S": "{}"}),
+        ("spec", {"S": json.dumps({"target": [], "retry": [], "labels": {}})}),
+        ("attempts", {"S": "null"}),
+        ("attempts", {"S": "[[1]]"}),
+        ("attempts", {"S": "[1]"}),
+    ],
+)
+def test_an_item_with_a_bad_attribute_is_broken_and_named(name: str, value: Item) -> None:
+    with pytest.raises(BrokenItem, match=r"timer-1"):
+        decode({**item_of(make_timer()), name: value})
+
+
+@given(st.dictionaries(st.sampled_from(list(item_of(make_timer()))), st.dictionaries(st.sampled_from("SN"), st.text())))
+def test_any_item_is_a_timer_or_broken(garbled: Item) -> None:
+    try:
+        decode({**item_of(make_timer()), **garbled})
+    except BrokenItem:
+        return
+
+
+def test_the_largest_body_fits_with_a_full_history() -> None:
+    attempts = tuple(make_attempt(number, error="é" * 256) for number in range(20))
+    size = sum(
+        len(name) + len(*value.values()) for name, value in item_of(text_timer(256 * 1024, attempts=attempts)).items()
+    )
+    assert size < 400 * 1024
+
+
+@pytest.mark.parametrize("text", ["a" * 376_000, "\U0001f389" * 94_000, '"' * 188_000])
+def test_a_timer_that_is_too_large_for_an_item_is_invalid(text: str) -> None:
+    timer = make_timer(target=make_target(body=Body(BodyKind.TEXT, text)))
+    with pytest.raises(Invalid, match=r"400 KB"):
+        item_of(timer)
+
+
+def test_an_edit_that_makes_a_timer_too_large_is_invalid() -> None:
+    with pytest.raises(Invalid, match=r"400 KB"):
+        changes(make_timer(), text_timer(376_000, version=2), shards=16, retention_ms=WEEK_MS)
