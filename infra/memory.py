@@ -108,18 +108,20 @@ class MemoryShardLeases:
 class MemoryDelivery:
     """One delivered hint."""
 
-    def __init__(self, hint: Hint, wheel: MemoryWheel, *, redelivered: bool) -> None:
+    def __init__(self, hint: Hint, wheel: MemoryWheel, consumer: MemoryConsumer, *, redelivered: bool) -> None:
         self.hint = hint
         self.redelivered = redelivered
+        self.consumer = consumer
         self._wheel = wheel
 
     def ack(self) -> None:
-        self._wheel.unacked.discard(self)
+        self._wheel.unacked.pop(self, None)
 
     def give_back(self) -> None:
-        if self in self._wheel.unacked:
-            self._wheel.unacked.discard(self)
-            self._wheel.deliver(self.hint, redelivered=True)
+        self._wheel.take_back(self)
+
+
+MemoryConsumer = Callable[[MemoryDelivery], None]
 
 
 class MemoryWheel:
@@ -127,21 +129,28 @@ class MemoryWheel:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._heap: list[tuple[int, int, Hint]] = []
         self._order = itertools.count()
+        self._heap: list[tuple[int, int, Hint, bool]] = []
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._consumers: list[Callable[[MemoryDelivery], None]] = []
-        self.unacked: set[MemoryDelivery] = set()
+        self._consumers: list[MemoryConsumer] = []
+        self.unacked: dict[MemoryDelivery, None] = {}
 
-    def subscribe(self, on_delivery: Callable[[MemoryDelivery], None]) -> None:
+    def subscribe(self, on_delivery: MemoryConsumer) -> None:
         """Add a consumer."""
         self._consumers.append(on_delivery)
         self._changed.set()
 
-    def unsubscribe(self, on_delivery: Callable[[MemoryDelivery], None]) -> None:
-        """Remove a consumer."""
+    def unsubscribe(self, on_delivery: MemoryConsumer) -> None:
+        """Remove a consumer; what it has can still be acknowledged."""
         self._consumers.remove(on_delivery)
+
+    def lose(self, on_delivery: MemoryConsumer) -> None:
+        """Take a consumer for dead: what it has not acknowledged goes to somebody else."""
+        if on_delivery in self._consumers:
+            self.unsubscribe(on_delivery)
+        for delivery in [delivery for delivery in self.unacked if delivery.consumer == on_delivery]:
+            self.take_back(delivery)
 
     def start(self) -> None:
         """Begin to turn."""
@@ -151,11 +160,11 @@ class MemoryWheel:
         """Stop turning."""
         if self._task is not None:
             self._task.cancel()
+            await asyncio.wait([self._task])
 
     def put(self, hint: Hint, *, not_before_ms: int | None = None) -> None:
         at_ms = hint.at_ms if not_before_ms is None else not_before_ms
-        heapq.heappush(self._heap, (at_ms - AIM_EARLY_MS, next(self._order), hint))
-        self._changed.set()
+        self._push(at_ms - AIM_EARLY_MS, hint, redelivered=False)
 
     async def publish(self, hint: Hint, *, not_before_ms: int | None = None) -> None:
         self.put(hint, not_before_ms=not_before_ms)
@@ -163,14 +172,23 @@ class MemoryWheel:
     async def depth(self) -> int:
         """Return how many hints wait for a consumer."""
         now_ms = self._clock.now_ms()
-        return sum(at_ms <= now_ms for at_ms, _, _ in self._heap)
+        return sum(at_ms <= now_ms for at_ms, *_ in self._heap)
 
-    def deliver(self, hint: Hint, *, redelivered: bool = False) -> None:
-        """Hand a hint to the next consumer."""
+    def take_back(self, delivery: MemoryDelivery) -> None:
+        """Deliver again what was not acknowledged."""
+        if delivery in self.unacked:
+            del self.unacked[delivery]
+            self._push(self._clock.now_ms(), delivery.hint, redelivered=True)
+
+    def _push(self, at_ms: int, hint: Hint, *, redelivered: bool) -> None:
+        heapq.heappush(self._heap, (at_ms, next(self._order), hint, redelivered))
+        self._changed.set()
+
+    def _deliver(self, hint: Hint, *, redelivered: bool) -> None:
         consumer = self._consumers.pop(0)
         self._consumers.append(consumer)
-        delivery = MemoryDelivery(hint, self, redelivered=redelivered)
-        self.unacked.add(delivery)
+        delivery = MemoryDelivery(hint, self, consumer, redelivered=redelivered)
+        self.unacked[delivery] = None
         consumer(delivery)
 
     async def _turn(self) -> None:
@@ -178,7 +196,8 @@ class MemoryWheel:
             self._changed.clear()
             now_ms = self._clock.now_ms()
             while self._consumers and self._heap and self._heap[0][0] <= now_ms:
-                self.deliver(heapq.heappop(self._heap)[2])
+                _, _, hint, redelivered = heapq.heappop(self._heap)
+                self._deliver(hint, redelivered=redelivered)
             waiting = self._consumers and self._heap
             try:
                 async with asyncio.timeout((self._heap[0][0] - now_ms) / 1000 if waiting else None):

@@ -32,7 +32,10 @@ _PASSING: Final = frozenset(
         "ResourceInUseException",
         "ResourceNotFoundException",
         "ServiceUnavailable",
+        "ThrottlingError",  # of one statement of a batch; of a whole call it is ThrottlingException
         "ThrottlingException",
+        "TransactionConflict",
+        "TransactionConflictException",
         "TransactionInProgressException",
     }
 )

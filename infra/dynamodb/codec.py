@@ -42,7 +42,7 @@ def encode(timer: Timer, *, shards: int, retention_ms: int) -> Item:
 
 def changes(before: Timer, after: Timer, *, shards: int, retention_ms: int) -> Item:
     """Return the attributes that differ. Raises Invalid where the item would be too large."""
-    if after.target is not before.target or after.retry != before.retry or after.labels != before.labels:
+    if _asked(after) != _asked(before):
         item = encode(after, shards=shards, retention_ms=retention_ms)
         del item["id"]
         return item
@@ -86,6 +86,10 @@ def _decode(item: Mapping[str, Any]) -> Timer:
         lease_until_ms=int(item["lease_until_ms"]["N"]),
         trace=item["trace"]["S"] or None,
     )
+
+
+def _asked(timer: Timer) -> tuple[object, ...]:
+    return timer.target, timer.retry, timer.labels, timer.trace
 
 
 def _moving(timer: Timer, shards: int, retention_ms: int) -> Item:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -12,6 +12,9 @@ from infra.dynamodb.client import Table
 from infra.dynamodb.schema import INDEX
 
 _EVER: Final = 10**15
+_LONGEST_PAGE: Final = 2_000
+"""Pages grow up to this, so that thousands of timers at one instant take few calls."""
+
 Entry = tuple[int, str]
 """When (epoch ms) and which id."""
 
@@ -34,7 +37,7 @@ class Index:
     async def entries(self, wanted: Range, limit: int) -> list[Entry]:
         """Return up to ``limit`` entries, soonest first."""
         found: list[Entry] = []
-        async for page in self._pages(wanted, limit):
+        async for page in self.pages(wanted, limit):
             found += page
             if len(found) >= limit:
                 break
@@ -48,7 +51,7 @@ class Index:
 
     async def merged(self, ranges: Sequence[Range], page: int) -> AsyncIterator[Entry]:
         """Yield the entries of all ranges by time, then id; ``page`` is how many are read ahead of each."""
-        streams = [_Stream(self._pages(wanted, page)) for wanted in ranges]
+        streams = [_Stream(self.pages(wanted, page)) for wanted in ranges]
         await asyncio.gather(*(stream.advance() for stream in streams))
         heap = [(stream.head, number) for number, stream in enumerate(streams) if stream.head]
         heapq.heapify(heap)
@@ -69,7 +72,8 @@ class Index:
             total += int(answer["Count"])
         return total
 
-    async def _pages(self, wanted: Range, limit: int) -> AsyncIterator[list[Entry]]:
+    async def pages(self, wanted: Range, limit: int) -> AsyncGenerator[list[Entry]]:
+        """Yield all entries, soonest first; the first page has up to ``limit``."""
         async for answer in self._queries(wanted, Limit=limit):
             yield _entries(answer)
 
@@ -94,6 +98,8 @@ class Index:
             if not answer.get("LastEvaluatedKey"):
                 return
             query["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+            if "Limit" in query:
+                query["Limit"] = min(2 * query["Limit"], _LONGEST_PAGE)
 
 
 def _entries(answer: Any) -> list[Entry]:

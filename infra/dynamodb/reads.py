@@ -30,6 +30,8 @@ class Reads:
         answer = await self._table.call(
             "batch_get_item", RequestItems={self._table.name: {"Keys": keys, "ConsistentRead": True}}
         )
+        if "Responses" not in answer:
+            raise Unavailable("dynamodb", "an answer is missing")
         found = {item["id"]["S"]: item for item in answer["Responses"].get(self._table.name, ())}
         left_out = answer.get("UnprocessedKeys", {}).get(self._table.name, {}).get("Keys", ())
         postponed = {key["id"]["S"] for key in left_out}

@@ -56,7 +56,7 @@ class Statements:
             "batch_execute_statement",
             Statements=[{"Statement": s.text, "Parameters": s.parameters} for s in batch],
         )
-        responses = answer["Responses"]
+        responses = answer.get("Responses", ())
         if len(responses) != len(batch):
             raise Unavailable("dynamodb", "an answer is missing")
         return [_outcome(response) for response in responses]

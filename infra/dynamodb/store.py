@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from random import Random
 from typing import Final
 
@@ -85,20 +85,28 @@ class DynamoTimerStore:
         return codec.decode(item)
 
     async def live(self, shard: int, *, from_ms: int, until_ms: int, limit: int) -> Sequence[Timer]:
-        async with self._patiently():
-            entries = await self._index.entries(Range(schema.shard_key("live", shard), from_ms, until_ms), limit)
-            timers = await self._read_all(entries)
-        return [timer for timer in timers if not timer.final and from_ms <= timer.next_attempt_at_ms < until_ms]
+        window = Range(schema.shard_key("live", shard), from_ms, until_ms)
+        found: list[Timer] = []
+        async with self._patiently(), aclosing(self._index.pages(window, limit)) as pages:
+            async for entries in pages:
+                # who has moved since the index was written is found at its new place, or not live any more
+                found += [
+                    timer
+                    for (at_ms, _), timer in await self._read_all(entries)
+                    if not timer.final and timer.next_attempt_at_ms == at_ms
+                ]
+                if len(found) >= limit:
+                    break
+        return found[:limit]
 
     async def select(self, wanted: Filter, *, after: Position | None, limit: int) -> Page:
         start = (after.at_ms, after.timer_id) if after else (-1, "")
-        found: list[Timer] = []
+        found: list[tuple[Entry, Timer]] = []
         examined = 0
         last: Entry | None = start
         async with self._patiently():
             async for entries in self._batches(self._ranges(wanted, start[0]), start, limit):
-                admitted = [timer for timer in await self._read_all(entries) if wanted.admits(timer)]
-                found += admitted
+                found += [pair for pair in await self._read_all(entries) if wanted.admits(pair[1])]
                 examined += len(entries)
                 last = entries[-1]
                 if len(found) >= limit or examined >= _EXAMINED:
@@ -128,7 +136,8 @@ class DynamoTimerStore:
         share = -(-limit // self._shards)
         async with self._patiently():
             pages = await asyncio.gather(*(self._index.latest(Range(key, since_ms), share) for key in keys))
-            return await self._read_all([entry for page in pages for entry in page])
+            found = await self._read_all([entry for page in pages for entry in page])
+        return [timer for _, timer in found if timer.state is State.DELIVERED]
 
     async def check(self) -> None:
         answer = await self._table.call("describe_table", TableName=self._table.name)
@@ -148,7 +157,7 @@ class DynamoTimerStore:
         keys = [schema.shard_key("live", shard) for shard in range(self._shards)]
         share = _EXAMINED // self._shards
         pages = await asyncio.gather(*(self._index.entries(Range(key, 0, now_ms + 1), share) for key in keys))
-        return await self._read_all([entry for page in pages for entry in page])
+        return [timer for _, timer in await self._read_all([entry for page in pages for entry in page])]
 
     def _ranges(self, wanted: Filter, start_ms: int) -> list[Range]:
         from_ms = max(0, start_ms, wanted.due_after_ms or 0)
@@ -171,14 +180,15 @@ class DynamoTimerStore:
         if batch:
             yield batch
 
-    async def _read_all(self, entries: Sequence[Entry]) -> list[Timer]:
+    async def _read_all(self, entries: Sequence[Entry]) -> list[tuple[Entry, Timer]]:
+        """Return the timers of entries, each with its entry; those that are gone are left out."""
         items = await asyncio.gather(*(self._read(timer_id) for _, timer_id in entries))
         timers = []
-        for item in items:
+        for entry, item in zip(entries, items, strict=True):
             if item is None:
                 continue
             try:
-                timers.append(codec.decode(item))
+                timers.append((entry, codec.decode(item)))
             except codec.BrokenItem as error:
                 logger.error("broken item passed over", extra={"reason": str(error)})
         return timers
@@ -233,9 +243,12 @@ class DynamoTimerStore:
         return {"S": f"{self._random.getrandbits(96):024x}"}
 
 
-def _page(found: list[Timer], limit: int, last: Entry | None) -> Page:
-    found.sort(key=lambda timer: timer.position)
+def _page(found: Sequence[tuple[Entry, Timer]], limit: int, last: Entry | None) -> Page:
+    """
+    Return a page that goes on from where the index was left.
+
+    The place is the entry's, not the timer's: one that moved since would skip or repeat what lies between.
+    """
     if len(found) > limit:
-        cut = found[limit - 1]
-        return Page(tuple(found[:limit]), Position(*cut.position))
-    return Page(tuple(found), Position(*last) if last else None)
+        last = found[limit - 1][0]
+    return Page(tuple(timer for _, timer in found[:limit]), Position(*last) if last else None)
