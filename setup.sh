@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Brings the timer service up on this machine. Run it again at any time: every timer is kept.
+# Brings the timer service up on this machine. Run it again at any time: nothing is lost.
 #
 #   ./setup.sh                   start it: in Docker if an engine with Compose answers, else natively (Debian, Ubuntu)
 #   ./setup.sh --docker          start it in Docker; the choice is remembered
 #   ./setup.sh --native          start it natively; the choice is remembered
 #   ./setup.sh --consumers N     start it, or go on, with N consumers; the number is remembered
 #   ./setup.sh --status          show what runs
-#   ./setup.sh --down            stop it; every timer is kept
+#   ./setup.sh --down            stop it; natively every timer is kept, LocalStack's free edition keeps none
 #   ./setup.sh --reset [--yes]   stop it and delete every timer, after asking (or without, with --yes)
 #   ./setup.sh test [ARG …]      check the code and run the tests; the arguments go to pytest
 #   ./setup.sh --help            show this
@@ -59,7 +59,7 @@ up() {
 
 down() {
   on_stack down
-  say "Stopped. Every timer is kept: ./setup.sh starts it again."
+  say "Stopped. $("${SETUP_STACK}_kept") ./setup.sh starts it again."
 }
 
 status() { on_stack status; }

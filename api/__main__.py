@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
@@ -9,10 +11,10 @@ from typing import Final
 import uvicorn
 from fastapi import FastAPI
 
-from api.app import create_app
-from api.health import Broker
+from api.app import Parts, create_app
 from infra import wiring
 from infra.clock import SystemClock
+from infra.metrics import Metrics
 from infra.rabbitmq.queue import RabbitDelayQueue
 from infra.settings import Settings
 from timers.service import Timers
@@ -25,13 +27,16 @@ def app() -> FastAPI:
     settings = wiring.settings_or_exit()
 
     @asynccontextmanager
-    async def parts() -> AsyncIterator[tuple[Timers, Broker]]:
-        clock, random = SystemClock(), wiring.UNPREDICTABLE
+    async def parts() -> AsyncIterator[Parts]:
+        clock, random, metrics = SystemClock(), wiring.UNPREDICTABLE, Metrics()
         async with wiring.table(settings) as table:
-            queue = RabbitDelayQueue(settings.rabbitmq_url, lanes=wiring.lanes(settings), clock=clock, random=random)
+            queue = RabbitDelayQueue(
+                settings.rabbitmq_url, lanes=wiring.lanes(settings), clock=clock, random=random, metrics=metrics
+            )
             queue.start()
             store = wiring.store(settings, table)
-            yield Timers(store, queue, clock, random, settings.horizon * 1000), queue
+            metrics.gauge("timers_broker_connected", "1 where the broker can be used.", lambda: queue.connected)
+            yield Parts(Timers(store, queue, clock, random, settings.horizon * 1000), queue, metrics.page)
             await queue.stop(_DRAIN_S)
 
     return create_app(parts, pending=settings.api_pending)
@@ -39,6 +44,9 @@ def app() -> FastAPI:
 
 def main(settings: Settings) -> None:
     """Serve until told to stop."""
+    if settings.api_workers > 1:
+        # worker processes share a folder, so that whichever answers /metrics can add all of them up
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="timers-metrics-")
     uvicorn.run(
         "api.__main__:app",
         factory=True,

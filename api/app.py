@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from fastapi import FastAPI
@@ -15,18 +16,24 @@ from api.stats import CachedStats
 from timers.call import VERSION
 from timers.service import Timers
 
-Parts = Callable[[], AbstractAsyncContextManager[tuple[Timers, health.Broker]]]
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the application stands on; ``metrics`` returns Prometheus' page."""
+
+    timers: Timers
+    broker: health.Broker
+    metrics: Callable[[], bytes]
 
 
-def create_app(parts: Parts, *, pending: int) -> FastAPI:
+def create_app(parts: Callable[[], AbstractAsyncContextManager[Parts]], *, pending: int) -> FastAPI:
     """Return the application; ``parts`` opens what it stands on, for its lifetime."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with parts() as (timers, broker):
-            app.state.timers = timers
-            app.state.broker = broker
-            app.state.stats = CachedStats(timers)
+        async with parts() as opened:
+            app.state.parts = opened
+            app.state.stats = CachedStats(opened.timers)
             yield
 
     app = FastAPI(

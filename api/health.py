@@ -1,4 +1,4 @@
-"""/healthz and /readyz."""
+"""/healthz, /readyz and /metrics."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import asyncio
 from typing import Any, Final, Protocol
 
 from fastapi import APIRouter, Request, Response
+from fastapi.responses import PlainTextResponse
 
 from api.strict_json import dumps
+from infra.metrics import CONTENT_TYPE
 from timers.errors import TimerError
 
 router = APIRouter(tags=["health"])
@@ -30,15 +32,20 @@ async def alive() -> dict[str, str]:
 @router.get("/readyz", summary="Table and broker reachable", responses={503: {"description": "Something is away"}})
 async def ready(request: Request) -> Response:
     table = await _table_answers(request)
-    broker = request.app.state.broker.connected
+    broker = request.app.state.parts.broker.connected
     status = 200 if table and broker else 503
     return Response(dumps(_report(table=table, broker=broker)), status, media_type="application/json")
+
+
+@router.get("/metrics", summary="Prometheus", response_class=PlainTextResponse)
+async def metrics(request: Request) -> Response:
+    return Response(request.app.state.parts.metrics(), headers={"content-type": CONTENT_TYPE})
 
 
 async def _table_answers(request: Request) -> bool:
     try:
         async with asyncio.timeout(_PATIENCE_S):
-            await request.app.state.timers.store.check()
+            await request.app.state.parts.timers.store.check()
     except (TimerError, TimeoutError):
         return False
     return True

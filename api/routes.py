@@ -39,7 +39,7 @@ _LISTED: Final = frozenset({"state", "due_after", "due_before", "label", "limit"
 
 
 def _service(request: Request) -> Timers:
-    service: Timers = request.app.state.timers
+    service: Timers = request.app.state.parts.timers
     return service
 
 

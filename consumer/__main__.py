@@ -20,26 +20,16 @@ from infra.callbacks import HttpCallbacks
 from infra.clock import SystemClock
 from infra.dynamodb.client import Table
 from infra.dynamodb.leases import DynamoShardLeases
+from infra.metrics import Metrics
 from infra.rabbitmq.deliveries import RabbitDeliveries
 from infra.rabbitmq.queue import RabbitDelayQueue
 from infra.settings import Settings
 from timers.errors import TimerError
-from timers.timer import Timer
 
 logger = logging.getLogger(__name__)
 
 _LEAVE_S: Final = 3.0
 _DRAIN_S: Final = 5.0
-
-
-class _Unobserved:
-    """Nobody is told."""
-
-    def attempted(self, timer: Timer, lateness_ms: int, seconds: float) -> None: ...
-
-    def loaded(self, count: int) -> None: ...
-
-    def redriven(self, count: int) -> None: ...
 
 
 class Consumer:
@@ -50,14 +40,19 @@ class Consumer:
         clock, random = SystemClock(), wiring.UNPREDICTABLE
         lanes, url = wiring.lanes(settings), settings.rabbitmq_url
         horizon_ms = settings.horizon * 1000
-        observer = _Unobserved()
+        metrics = Metrics()
         store = wiring.store(settings, table)
-        self._queue = RabbitDelayQueue(url, lanes=lanes, clock=clock, random=random)
-        handler = Handler(store, self._queue, callbacks, clock, random, horizon_ms, observer)
+        self._queue = RabbitDelayQueue(url, lanes=lanes, clock=clock, random=random, metrics=metrics)
+        handler = Handler(store, self._queue, callbacks, clock, random, horizon_ms, metrics)
         gate = Gate(clock, total=settings.concurrency, per_target=settings.target_concurrency)
         self._worker = Worker(handler, gate, clock)
         self._deliveries = RabbitDeliveries(
-            url, lanes=lanes, prefetch=settings.prefetch, on_delivery=self._worker.receive, random=random
+            url,
+            lanes=lanes,
+            prefetch=settings.prefetch,
+            on_delivery=self._worker.receive,
+            random=random,
+            metrics=metrics,
         )
         self._shards = Shards(
             DynamoShardLeases(table, shards=settings.shards),
@@ -66,14 +61,29 @@ class Consumer:
             owner=f"{socket.gethostname()}.{os.getpid()}.{random.getrandbits(32):08x}",
             shards=settings.shards,
         )
-        self._keeper = Keeper(store, self._queue, self._shards, clock, horizon_ms=horizon_ms, observer=observer)
+        self._keeper = Keeper(store, self._queue, self._shards, clock, horizon_ms=horizon_ms, observer=metrics)
+
+        metrics.gauge("timers_in_flight", "Calls in progress.", lambda: gate.calling)
+        metrics.gauge("timers_held", "Due messages that wait for their time.", lambda: self._worker.held)
+        metrics.gauge("timers_overdue", "Overdue timers seen, up to 500 a shard.", lambda: self._keeper.overdue)
+        metrics.gauge("timers_broker_connected", "1 where the broker can be used.", lambda: self._connected)
+        self._metrics = metrics
+
+    @property
+    def _connected(self) -> bool:
+        return self._queue.connected and self._deliveries.connected
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until ``stop`` is set; a background part that dies takes the process down with it."""
         self._queue.start()
         self._deliveries.start()
-        checks = {"rabbitmq": lambda: self._queue.connected and self._deliveries.connected}
-        async with serve(self._settings.consumer_host, self._settings.consumer_port, checks):
+        pages = serve(
+            self._settings.consumer_host,
+            self._settings.consumer_port,
+            checks={"broker": lambda: self._connected},
+            metrics=self._metrics.page,
+        )
+        async with pages:
             async with asyncio.TaskGroup() as background:
                 parts = [background.create_task(part.run()) for part in (self._shards, self._keeper)]
                 logger.info("consumer started")

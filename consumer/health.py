@@ -1,4 +1,4 @@
-"""A consumer's own pages: /healthz (alive) and /readyz (what is missing)."""
+"""A consumer's own pages: /healthz (alive), /readyz (what is missing) and /metrics."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ from typing import Final
 
 from aiohttp import web
 
+from infra.metrics import CONTENT_TYPE
+
 _OFF: Final = 0
 
 
 @asynccontextmanager
-async def serve(host: str, port: int, checks: Mapping[str, Callable[[], bool]]) -> AsyncIterator[None]:
+async def serve(
+    host: str, port: int, *, checks: Mapping[str, Callable[[], bool]], metrics: Callable[[], bytes]
+) -> AsyncIterator[None]:
     """Serve the pages for the duration; ``checks`` tell by name what is up. Port 0: nowhere."""
     if port == _OFF:
         yield
@@ -26,8 +30,11 @@ async def serve(host: str, port: int, checks: Mapping[str, Callable[[], bool]]) 
         status = 200 if all(part == "up" for part in parts.values()) else 503
         return web.json_response({"status": "ready" if status == 200 else "not ready"} | parts, status=status)
 
+    async def page(_: web.Request) -> web.Response:
+        return web.Response(body=metrics(), headers={"content-type": CONTENT_TYPE})
+
     app = web.Application()
-    app.add_routes([web.get("/healthz", alive), web.get("/readyz", ready)])
+    app.add_routes([web.get("/healthz", alive), web.get("/readyz", ready), web.get("/metrics", page)])
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     try:

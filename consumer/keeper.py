@@ -70,7 +70,13 @@ class Keeper:
         self._ahead_ms = horizon_ms - min(60_000, horizon_ms // 10)
         self._observer = observer
         self._redriven_until_ms: dict[int, int] = {}
+        self._overdue: dict[int, int] = {}
         self._driven: OrderedDict[tuple[str, int], float] = OrderedDict()
+
+    @property
+    def overdue(self) -> int:
+        """How many overdue timers the last look at each shard found, at most a page of each."""
+        return sum(self._overdue.values())
 
     async def run(self) -> None:
         """Keep until cancelled."""
@@ -85,6 +91,7 @@ class Keeper:
 
     async def round(self) -> None:
         """Load and re-drive a bounded part of each shard. Raises Unavailable."""
+        self._overdue = {shard: count for shard, count in self._overdue.items() if shard in self._shards.mine}
         for shard in list(self._shards.mine):
             await self._redrive(shard)
             await self._load(shard)
@@ -113,6 +120,7 @@ class Keeper:
         now_ms = self._clock.now_ms()
         until_ms = now_ms - GRACE_MS
         timers, next_ms = await self._page(shard, self._redriven_until_ms.get(shard, 0), until_ms)
+        self._overdue[shard] = sum(timer.state is State.SCHEDULED for timer in timers)
         self._redriven_until_ms[shard] = next_ms if next_ms < until_ms else 0
         await self._take_over([timer for timer in timers if timer.lease_over(now_ms)])
         again = [timer for timer in timers if timer.state is State.SCHEDULED and self._due_again(timer)]

@@ -11,6 +11,7 @@ from typing import Any
 from pika.channel import Channel
 from pika.exceptions import AMQPError
 
+from infra.metrics import Metrics
 from infra.rabbitmq import messages
 from infra.rabbitmq.session import Session
 from infra.rabbitmq.supervisor import Supervisor
@@ -61,7 +62,9 @@ class RabbitDeliveries:
         prefetch: int,
         on_delivery: Callable[[RabbitDelivery], None],
         random: Random,
+        metrics: Metrics,
     ) -> None:
+        self._metrics = metrics
         self._lanes = lanes
         self._prefetch = prefetch
         self._on_delivery = on_delivery
@@ -101,6 +104,7 @@ class RabbitDeliveries:
             hint = messages.decode(body)
         except messages.Garbage as error:
             logger.warning("garbage message dropped", extra={"reason": str(error)[:200]})
+            self._metrics.dropped_garbage()
             session.channel.basic_ack(method.delivery_tag)
             return
         self._on_delivery(RabbitDelivery(hint, session, method.delivery_tag, redelivered=method.redelivered))

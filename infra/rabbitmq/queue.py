@@ -15,6 +15,7 @@ from typing import Any, Final
 import pika
 from pika.exceptions import AMQPError
 
+from infra.metrics import Metrics
 from infra.rabbitmq import messages
 from infra.rabbitmq.session import Session
 from infra.rabbitmq.supervisor import Supervisor
@@ -37,6 +38,7 @@ class _Entry:
     hint: Hint
     at_ms: int
     confirmed: asyncio.Future[None] | None
+    sent_at: float = 0.0
 
 
 class RabbitDelayQueue:
@@ -47,9 +49,10 @@ class RabbitDelayQueue:
     never is not. While the broker is away up to 100,000 hints wait here, about 50 MB.
     """
 
-    def __init__(self, url: str, *, lanes: Sequence[Lane], clock: Clock, random: Random) -> None:
+    def __init__(self, url: str, *, lanes: Sequence[Lane], clock: Clock, random: Random, metrics: Metrics) -> None:
         self._lanes = lanes
         self._clock = clock
+        self._metrics = metrics
         self._backlog: deque[_Entry] = deque()
         self._outstanding: OrderedDict[int, _Entry] = OrderedDict()
         self._next_tag = 1
@@ -126,20 +129,22 @@ class RabbitDelayQueue:
                 session.end(repr(error))
 
     def _send(self, session: Session, entry: _Entry) -> None:
+        entry.sent_at = self._clock.monotonic()
         lane = self._lanes[slot(entry.hint.timer_id, len(self._lanes))]
         way = route(entry.at_ms - self._clock.now_ms())
         session.channel.basic_publish(
             lane.exchange(way.level), way.key, messages.encode(entry.hint), _PERSISTENT, mandatory=True
         )
 
-    def _confirmed(self, session: Session, frame: Any) -> None:
-        if not session.is_open:
-            return  # a returned message is confirmed too, and the tags of an old channel mean nothing on a new one
+    def _confirmed(self, frame: Any) -> None:
         acked = isinstance(frame.method, pika.spec.Basic.Ack)
+        now = self._clock.monotonic()
         for entry in self._take(frame.method.delivery_tag, multiple=frame.method.multiple):
             if not acked:
                 asyncio.get_running_loop().call_later(_PAUSE_AFTER_NACK_S, self._add, entry)
-            elif entry.confirmed is not None and not entry.confirmed.done():
+                continue
+            self._metrics.confirmed(now - entry.sent_at)
+            if entry.confirmed is not None and not entry.confirmed.done():
                 entry.confirmed.set_result(None)
         self._pump()
         if not self._outstanding and not self._backlog:

@@ -19,6 +19,8 @@ docker_status() { compose ps --all; }
 
 docker_erase() { compose down --volumes; }
 
+docker_kept() { say "LocalStack's free edition has lost its timers (see docker-compose.yml)."; }
+
 docker_logs() { say "docker compose logs --follow"; }
 
 compose() { docker compose --project-directory "$ROOT" "$@"; }

@@ -52,6 +52,7 @@ keep_setting() {
 
 # write_setting NAME VALUE
 write_setting() {
+  grep -qxF "$1=$2" "$ENV_FILE" && return
   local rest
   rest=$(grep -v "^$1=" "$ENV_FILE" || true)
   printf '%s\n%s=%s\n' "$rest" "$1" "$2" >"$ENV_FILE"

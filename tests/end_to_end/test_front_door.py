@@ -286,6 +286,7 @@ async def test_the_openapi_document_is_complete(client: Client) -> None:
         "/v1/stats",
         "/healthz",
         "/readyz",
+        "/metrics",
     }
     assert document["components"]["schemas"]["NewTimerIn"]["examples"]
     assert (await client.http.get("/docs")).status_code == 200
