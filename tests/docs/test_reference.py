@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import pytest
 
 from api.app import create_app
-from api.health import Broker
 from api.schemas import AttemptOut, NewTimerIn, Problem, RetryIn, StatsOut, TargetIn, TimerOut
+from infra.metrics import Metrics
 from tests.docs.markdown import code_blocks, read, rows, section
 from timers import limits
-from timers.service import Timers
 from timers.state import TRANSITIONS, State
 
 API = "docs/reference/api.md"
@@ -23,7 +21,7 @@ EVERYWHERE = {"400", "413", "415", "429", "503"}
 
 
 def _openapi() -> dict[str, Any]:
-    def never() -> AbstractAsyncContextManager[tuple[Timers, Broker]]:
+    def never() -> Any:
         raise AssertionError("the document is made without running the service")
 
     return create_app(never, pending=1).openapi()
@@ -86,6 +84,13 @@ def test_every_parameter_of_a_list_is_described() -> None:
     described = " ".join(row[0] for row in rows(_description("GET", "/v1/timers")))
 
     assert set(re.findall(r"`(\w+)`", described)) == parameters
+
+
+def test_every_metric_is_described() -> None:
+    told = re.findall(r"^# TYPE (\w+) (?:counter|histogram)$", Metrics().page().decode(), re.MULTILINE)
+    described = {row[0].strip("`") for row in rows(_description("GET", "/metrics"))}
+
+    assert {name for name in told if not name.endswith("_created")} <= described
 
 
 def test_every_move_is_explained() -> None:
