@@ -136,7 +136,9 @@ class RabbitDelayQueue:
             lane.exchange(way.level), way.key, messages.encode(entry.hint), _PERSISTENT, mandatory=True
         )
 
-    def _confirmed(self, frame: Any) -> None:
+    def _confirmed(self, session: Session, frame: Any) -> None:
+        if not session.is_open:
+            return  # what was returned is confirmed too: it is published again on the next session
         acked = isinstance(frame.method, pika.spec.Basic.Ack)
         now = self._clock.monotonic()
         for entry in self._take(frame.method.delivery_tag, multiple=frame.method.multiple):
