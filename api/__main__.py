@@ -29,12 +29,12 @@ def app() -> FastAPI:
     @asynccontextmanager
     async def parts() -> AsyncIterator[Parts]:
         clock, random, metrics = SystemClock(), wiring.UNPREDICTABLE, Metrics()
-        async with wiring.table(settings) as table:
+        async with wiring.table(settings, metrics) as table:
             queue = RabbitDelayQueue(
                 settings.rabbitmq_url, lanes=wiring.lanes(settings), clock=clock, random=random, metrics=metrics
             )
             queue.start()
-            store = wiring.store(settings, table)
+            store = wiring.store(settings, table, metrics)
             metrics.gauge("timers_broker_connected", "1 where the broker can be used.", lambda: queue.connected)
             yield Parts(Timers(store, queue, clock, random, settings.horizon * 1000), queue, metrics.page)
             await queue.stop(_DRAIN_S)

@@ -65,5 +65,17 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         problem = dict(problems.PROBLEM_SCHEMA)
         components |= problem.pop("$defs", {})
         components["Problem"] = problem
+        _drop_foreign_errors(schema)
         app.openapi_schema = schema
     return app.openapi_schema
+
+
+def _drop_foreign_errors(schema: dict[str, Any]) -> None:
+    """Take out the framework's own validation errors: every error here is a problem."""
+    for path in schema["paths"].values():
+        for operation in path.values():
+            content = operation["responses"].get("422", {}).get("content", {})
+            if "application/json" in content:
+                del operation["responses"]["422"]
+    for name in ("HTTPValidationError", "ValidationError"):
+        schema["components"]["schemas"].pop(name, None)

@@ -14,7 +14,7 @@ MAX_BATCH_BYTES: Final = 16 * 1024 * 1024
 _MAX_HEADERS: Final = 100
 _MAX_HEADER_BYTES: Final = 32 * 1024
 _BATCHES: Final = frozenset({"/v1/timers/batch", "/v1/timers/batch-cancel"})
-_ALWAYS: Final = frozenset({"/healthz", "/readyz"})
+_ALWAYS: Final = frozenset({"/healthz", "/readyz", "/metrics"})
 
 
 class Bounds:

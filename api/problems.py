@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final
 
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
@@ -39,11 +39,27 @@ _STATUS: Mapping[type[TimerError], int] = {
 }
 
 
+_TITLES: Final[Mapping[int, tuple[str, str]]] = {
+    400: ("bad-request", "Bad request"),
+    404: ("not-found", "Not found"),
+    405: ("method-not-allowed", "Method not allowed"),
+    409: ("conflict", "Conflict"),
+    412: ("precondition-failed", "Precondition failed"),
+    413: ("too-large", "Too large"),
+    415: ("unsupported-media-type", "Unsupported media type"),
+    422: ("invalid", "Invalid"),
+    429: ("overloaded", "Overloaded"),
+    431: ("headers-too-large", "Headers too large"),
+    500: ("internal", "Internal error"),
+    503: ("unavailable", "Unavailable"),
+}
+
+
 def describe(status: int, detail: str, **more: Any) -> dict[str, Any]:
     """Return a problem; ``more`` are extension members."""
-    title = HTTPStatus(status).phrase
+    name, title = _TITLES.get(status) or _TITLES[500 if status >= 500 else 400]
     return {
-        "type": f"urn:timers:problem:{title.lower().replace(' ', '-')}",
+        "type": f"urn:timers:problem:{name}",
         "title": title,
         "status": status,
         "detail": detail,
@@ -64,6 +80,8 @@ def describe_error(error: Exception) -> dict[str, Any]:
         more["errors"] = [{"pointer": error.pointer, "detail": error.detail}]
     if isinstance(error, IllegalTransition):
         more["state"] = error.state
+    if isinstance(error, (Overloaded, Unavailable)):
+        more["retry_after"] = error.retry_after
     return describe(status, str(error), **more)
 
 
@@ -80,7 +98,7 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Return the OpenAPI entries of problem answers."""
     return {
         status: {
-            "description": HTTPStatus(status).phrase,
+            "description": _TITLES[status][1],
             "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
         }
         for status in statuses

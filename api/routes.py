@@ -34,7 +34,9 @@ from timers.timer import Timer
 
 router = APIRouter(prefix="/v1", route_class=StrictRoute, responses=documented(429, 503))
 
-_ETAG: Final = re.compile(r'"(\d{1,15})"')
+_ENTITY_TAG: Final = re.compile(r'(W/)?"[\x21\x23-\x7e]*"')
+_OUR_TAG: Final = re.compile(r'"(\d{1,15})"')
+_NO_VERSION: Final = 0
 _LISTED: Final = frozenset({"state", "due_after", "due_before", "label", "limit", "cursor"})
 
 
@@ -67,7 +69,16 @@ def _precondition(
         return Precondition()
     if if_match.strip() == "*":
         return Precondition(versions=frozenset())
-    return Precondition(versions=frozenset(int(v) for v in _ETAG.findall(if_match)) or frozenset({0}))
+    tags = [tag.strip() for tag in if_match.split(",")]
+    if not all(_ENTITY_TAG.fullmatch(tag) for tag in tags):
+        raise Invalid("/headers/if-match", 'entity tags in quotes, like "3", or *')
+    return Precondition(versions=frozenset(_version(tag) for tag in tags))
+
+
+def _version(tag: str) -> int:
+    """Return the version that an entity tag names; what we never gave out matches none (nor does a weak one)."""
+    ours = _OUR_TAG.fullmatch(tag)
+    return int(ours[1]) if ours else _NO_VERSION
 
 
 def _creation_precondition(

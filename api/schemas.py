@@ -251,7 +251,8 @@ class Problem(BaseModel):
     status: int
     detail: str
     state: State | None = Field(None, description="With 409: the state that the timer is in.")
-    errors: list[FieldError] | None = Field(None, description="With 422: every field that is wrong.")
+    retry_after: int | None = Field(None, description="With 429 and 503: come back after this many seconds.")
+    errors: list[FieldError] | None = Field(None, description="With 422: the fields that are wrong.")
 
 
 class OutcomeOut(BaseModel):

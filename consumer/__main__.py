@@ -35,13 +35,12 @@ _DRAIN_S: Final = 5.0
 class Consumer:
     """One consumer's parts, put together."""
 
-    def __init__(self, settings: Settings, table: Table, callbacks: HttpCallbacks) -> None:
+    def __init__(self, settings: Settings, table: Table, callbacks: HttpCallbacks, metrics: Metrics) -> None:
         self._settings = settings
         clock, random = SystemClock(), wiring.UNPREDICTABLE
         lanes, url = wiring.lanes(settings), settings.rabbitmq_url
         horizon_ms = settings.horizon * 1000
-        metrics = Metrics()
-        store = wiring.store(settings, table)
+        store = wiring.store(settings, table, metrics)
         self._queue = RabbitDelayQueue(url, lanes=lanes, clock=clock, random=random, metrics=metrics)
         handler = Handler(store, self._queue, callbacks, clock, random, horizon_ms, metrics)
         gate = Gate(clock, total=settings.concurrency, per_target=settings.target_concurrency)
@@ -61,7 +60,15 @@ class Consumer:
             owner=f"{socket.gethostname()}.{os.getpid()}.{random.getrandbits(32):08x}",
             shards=settings.shards,
         )
-        self._keeper = Keeper(store, self._queue, self._shards, clock, horizon_ms=horizon_ms, observer=metrics)
+        self._keeper = Keeper(
+            store,
+            self._queue,
+            self._shards,
+            clock,
+            horizon_ms=horizon_ms,
+            backlog=lambda: gate.waiting,
+            observer=metrics,
+        )
 
         metrics.gauge("timers_in_flight", "Calls in progress.", lambda: gate.calling)
         metrics.gauge("timers_held", "Due messages that wait for their time.", lambda: self._worker.held)
@@ -110,13 +117,14 @@ class Consumer:
 async def main() -> None:
     settings = wiring.settings_or_exit()
     stop = asyncio.Event()
+    metrics = Metrics()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with (
-        wiring.table(settings) as table,
+        wiring.table(settings, metrics) as table,
         HttpCallbacks(connections=settings.concurrency) as callbacks,
     ):
-        await Consumer(settings, table, callbacks).run(stop)
+        await Consumer(settings, table, callbacks, metrics).run(stop)
 
 
 if __name__ == "__main__":

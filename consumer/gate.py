@@ -75,6 +75,11 @@ class Gate:
         self._waiting: OrderedDict[str, _Target] = OrderedDict()
         self.calling = 0
 
+    @property
+    def waiting(self) -> int:
+        """How many stand in line."""
+        return sum(len(target.line) for target in self._waiting.values())
+
     def enter(self, key: str, visitor: Visitor) -> None:
         """Start a visitor's call now or later, or turn it away."""
         target = self._target(key)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from random import Random
 from typing import Final, Protocol
@@ -34,6 +35,18 @@ class Observer(Protocol):
         ...
 
 
+Leave = Callable[[Called | None], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempted:
+    """A claimed timer, what it becomes, and the call if one was made."""
+
+    before: Timer
+    after: Timer
+    called: Called | None
+
+
 @dataclass(frozen=True, slots=True)
 class Handler:
     """Handles hints. When a method returns, the hint's message can be acknowledged."""
@@ -46,17 +59,20 @@ class Handler:
     horizon_ms: int
     observer: Observer
 
-    async def handle(self, hint: Hint, *, redelivered: bool) -> Called | None:
-        """Attempt a timer if the hint still holds; returns how its call went, None where none was made."""
+    async def handle(self, hint: Hint, *, redelivered: bool, leave: Leave) -> None:
+        """
+        Attempt a timer if the hint still holds.
+
+        ``leave`` is called once, as soon as the target is not occupied any more: with how the call went,
+        with None where none was made.
+        """
+        attempted = None
         try:
-            timer = await self._claim(hint)
-        except Unavailable:
-            await self._later(hint, self.clock.now_ms() + _TABLE_AWAY_MS)
-            return None
-        if timer is None:
-            await self._missed(hint, redelivered=redelivered)
-            return None
-        return await self._attempt(timer)
+            attempted = await self._attempt(hint, redelivered=redelivered)
+        finally:
+            leave(attempted.called if attempted else None)
+        if attempted:
+            await self._settle(attempted.before, attempted.after)
 
     async def bounce(self, hint: Hint) -> None:
         """Send a hint round again whose target is busy; no attempt is counted and the table not touched."""
@@ -67,6 +83,17 @@ class Handler:
     async def forward(self, hint: Hint) -> None:
         """Send a hint on that came long before its time."""
         await self.queue.publish(hint)
+
+    async def _attempt(self, hint: Hint, *, redelivered: bool) -> _Attempted | None:
+        try:
+            timer = await self._claim(hint)
+        except Unavailable:
+            await self._later(hint, self.clock.now_ms() + _TABLE_AWAY_MS)
+            return None
+        if timer is None:
+            await self._missed(hint, redelivered=redelivered)
+            return None
+        return await self._call(timer)
 
     async def _claim(self, hint: Hint) -> Timer | None:
         now_ms = self.clock.now_ms()
@@ -106,20 +133,19 @@ class Handler:
         except Unavailable:
             await self._later(hint, now_ms + _TABLE_AWAY_MS)
 
-    async def _attempt(self, timer: Timer) -> Called | None:
+    async def _call(self, timer: Timer) -> _Attempted:
         await self._wait_until(timer.next_attempt_at_ms)
         started_at_ms = self.clock.now_ms()
         if not _lease_covers_call(timer, started_at_ms):
-            await self._settle(timer, timer.released(started_at_ms))
-            return None
+            return _Attempted(timer, timer.released(started_at_ms), None)
         call = call_for(timer, started_at_ms=started_at_ms, random=self.random)
         began = self.clock.monotonic()
         answer = await self.callbacks.invoke(call)
         seconds = self.clock.monotonic() - began
         after = self._outcome(timer, answer, started_at_ms)
         self.observer.attempted(after, started_at_ms - timer.next_attempt_at_ms, seconds)
-        await self._settle(timer, after)
-        return Called(seconds, well=answer.status is not None and answer.status < _SERVER_ERRORS)
+        well = answer.status is not None and answer.status < _SERVER_ERRORS
+        return _Attempted(timer, after, Called(seconds, well))
 
     async def _wait_until(self, at_ms: int) -> None:
         """Return at ``at_ms`` or later, never earlier: a loop's timers may go off a little early."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 from consumer.handler import take_over
@@ -27,6 +27,10 @@ _ROUND_S: Final = 1.0
 _PAGE: Final = 500
 _BUSY: Final = 1_000
 """How many hints may wait for consumers before the keeper adds no more."""
+
+_BEHIND: Final = 100
+_GRACE_WHEN_BEHIND_MS: Final = 60_000
+"""Where consumers are behind, what is overdue is most likely in their hands: driving it again adds to the load."""
 
 _REPEAT_S: Final = 30.0
 _REMEMBERED: Final = 100_000
@@ -51,7 +55,7 @@ class KeeperObserver(Protocol):
 class Keeper:
     """Keeps the shards that this process holds."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it depends on, and nothing else
         self,
         store: TimerStore,
         queue: PacedQueue,
@@ -59,8 +63,10 @@ class Keeper:
         clock: Clock,
         *,
         horizon_ms: int,
+        backlog: Callable[[], int],
         observer: KeeperObserver,
     ) -> None:
+        """``backlog`` tells how many due hints this process holds that could not start yet."""
         self._store = store
         self._queue = queue
         self._shards = shards
@@ -68,6 +74,7 @@ class Keeper:
         # The api publishes what is due within the horizon; loading a little less far ahead leaves it time
         # to be seen by the index, and clocks room to differ, so that nothing falls between the two.
         self._ahead_ms = horizon_ms - min(60_000, horizon_ms // 10)
+        self._backlog = backlog
         self._observer = observer
         self._redriven_until_ms: dict[int, int] = {}
         self._overdue: dict[int, int] = {}
@@ -118,7 +125,7 @@ class Keeper:
         if await self._queue.depth() >= _BUSY:
             return
         now_ms = self._clock.now_ms()
-        until_ms = now_ms - GRACE_MS
+        until_ms = now_ms - (_GRACE_WHEN_BEHIND_MS if self._backlog() >= _BEHIND else GRACE_MS)
         timers, next_ms = await self._page(shard, self._redriven_until_ms.get(shard, 0), until_ms)
         self._overdue[shard] = sum(timer.state is State.SCHEDULED for timer in timers)
         self._redriven_until_ms[shard] = next_ms if next_ms < until_ms else 0

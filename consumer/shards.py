@@ -86,9 +86,15 @@ class Shards:
                 self._sightings[shard] = _Sighting((lease.owner, lease.beat), now)
 
     async def _renew(self, stored: Mapping[int, ShardLease]) -> None:
-        held = [lease for shard, lease in self._mine.items() if shard in stored and stored[shard].owner == self._owner]
-        self._mine.clear()
-        await asyncio.gather(*(self._write(stored[lease.shard], _next(lease, self._owner)) for lease in held))
+        """Renew what is held. It stays held meanwhile: the keeper's rounds go on while the beats are written."""
+        for shard in list(self._mine):
+            if shard not in stored or stored[shard].owner != self._owner:
+                del self._mine[shard]
+        await asyncio.gather(*(self._renew_one(stored[shard]) for shard in list(self._mine)))
+
+    async def _renew_one(self, stored: ShardLease) -> None:
+        if not await self._write(stored, replace(self._mine[stored.shard], beat=stored.beat + 1)):
+            self._mine.pop(stored.shard, None)
 
     async def _take(self, stored: Mapping[int, ShardLease]) -> None:
         owners = Counter(lease.owner for lease in stored.values() if self._alive(lease))
@@ -118,7 +124,9 @@ class Shards:
     async def _write(self, before: ShardLease | None, after: ShardLease) -> bool:
         won = await self._leases.write(before, after)
         if won:
-            self._mine[after.shard] = after
+            held = self._mine.get(after.shard, after)
+            loaded_until_ms = max(held.loaded_until_ms, after.loaded_until_ms)  # it may have grown meanwhile
+            self._mine[after.shard] = replace(after, loaded_until_ms=loaded_until_ms)
             self._sightings[after.shard] = _Sighting((after.owner, after.beat), self._clock.monotonic())
         return won
 

@@ -7,9 +7,10 @@ import heapq
 import itertools
 import logging
 from collections.abc import Coroutine
+from functools import partial
 from typing import Final, Protocol
 
-from consumer.gate import Called, Gate, Visitor
+from consumer.gate import Gate, Visitor
 from consumer.handler import Handler
 from timers.ports import Clock
 from timers.timer import Hint
@@ -108,23 +109,15 @@ class Worker:
         self._set_alarm()
 
     def _enter(self, delivery: Delivery) -> None:
+        hint = delivery.hint
+        leave = partial(self._gate.leave, hint.target_key)
+        handle = partial(self._handler.handle, hint, redelivered=delivery.redelivered, leave=leave)
+        bounce = partial(self._handler.bounce, hint)
         visitor = Visitor(
-            start=lambda: self._spawn(self._handle(delivery)),
-            turn_away=lambda: self._spawn(self._acknowledge(delivery, self._handler.bounce(delivery.hint))),
+            start=lambda: self._spawn(self._acknowledge(delivery, handle())),
+            turn_away=lambda: self._spawn(self._acknowledge(delivery, bounce())),
         )
-        self._gate.enter(delivery.hint.target_key, visitor)
-
-    async def _handle(self, delivery: Delivery) -> None:
-        called: Called | None = None
-
-        async def handle() -> None:
-            nonlocal called
-            called = await self._handler.handle(delivery.hint, redelivered=delivery.redelivered)
-
-        try:
-            await self._acknowledge(delivery, handle())
-        finally:
-            self._gate.leave(delivery.hint.target_key, called)
+        self._gate.enter(hint.target_key, visitor)
 
     async def _acknowledge(self, delivery: Delivery, work: Coroutine[object, object, None]) -> None:
         """Acknowledge a delivery once its work is done, or give it back."""

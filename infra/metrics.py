@@ -88,13 +88,11 @@ class Metrics:
         """Count overdue timers put on the wheel again."""
         self._redriven.inc(count)
 
-    def called_table(self, operation: str, seconds: float) -> None:
-        """Time a call to the table."""
+    def called_table(self, operation: str, seconds: float, requests: int) -> None:
+        """Time a call to the table, and count the requests that shared it; 0 where it is no batch."""
         self._table_call.labels(operation).observe(seconds)
-
-    def batched(self, requests: int) -> None:
-        """Count the requests that share a call."""
-        self._table_batch.observe(requests)
+        if requests:
+            self._table_batch.observe(requests)
 
     def confirmed(self, seconds: float) -> None:
         """Time a confirm."""

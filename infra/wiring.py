@@ -14,8 +14,10 @@ import uvloop
 from infra import logs
 from infra.dynamodb.client import Table
 from infra.dynamodb.store import DynamoTimerStore
+from infra.metrics import Metrics
 from infra.rabbitmq.topology import Lane
 from infra.settings import BadSettings, Settings
+from timers.timer import Timer
 
 UNPREDICTABLE = random.SystemRandom()
 
@@ -30,20 +32,39 @@ def settings_or_exit() -> Settings:
     return settings
 
 
-def table(settings: Settings) -> Table:
+def table(settings: Settings, metrics: Metrics | None = None) -> Table:
     """Return the table's client."""
     return Table(
         settings.table,
         endpoint=settings.dynamodb_endpoint,
         region=settings.dynamodb_region,
         timeout=settings.dynamodb_timeout,
+        metrics=metrics,
     )
 
 
-def store(settings: Settings, client: Table) -> DynamoTimerStore:
+class _MeteredTimerStore(DynamoTimerStore):
+    """Counts the timers that begin and end here."""
+
+    def __init__(self, client: Table, metrics: Metrics, **options: Any) -> None:
+        super().__init__(client, **options)
+        self._metrics = metrics
+
+    async def create(self, timer: Timer) -> None:
+        await super().create(timer)
+        self._metrics.scheduled()
+
+    async def save(self, before: Timer, after: Timer) -> None:
+        await super().save(before, after)
+        if after.final:
+            self._metrics.finished(after.state)
+
+
+def store(settings: Settings, client: Table, metrics: Metrics) -> DynamoTimerStore:
     """Return the timer store."""
-    return DynamoTimerStore(
+    return _MeteredTimerStore(
         client,
+        metrics,
         shards=settings.shards,
         retention_ms=round(settings.retention_days * 86_400_000),
         random=UNPREDICTABLE,

@@ -19,6 +19,7 @@ from tests.services.port import free_port
 
 ROOT = Path(__file__).parents[1]
 PATIENCE_S = 60.0
+ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("TIMERS_")}
 
 
 class Member:
@@ -27,7 +28,7 @@ class Member:
     def __init__(self, module: str, environment: dict[str, str], folder: Path, port: int) -> None:
         self.port = port
         self._command = [sys.executable, "-m", module]
-        self._environment = os.environ | environment
+        self._environment = ENVIRONMENT | environment
         self._log = folder / f"{module}-{port}.log"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -102,7 +103,7 @@ class Stack:
         subprocess.run(
             [sys.executable, "-m", "infra.provision"],
             cwd=ROOT,
-            env=os.environ | self._settings,
+            env=ENVIRONMENT | self._settings,
             check=True,
             capture_output=True,
             timeout=PATIENCE_S,

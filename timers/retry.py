@@ -84,7 +84,8 @@ def decide(policy: RetryPolicy, attempts_made: int, answer: Answer, *, now_ms: i
 
 def _wait_ms(policy: RetryPolicy, attempts_made: int, answer: Answer, random: Random) -> int:
     if answer.retry_after_ms is not None and answer.status in _MAY_SAY_WHEN:
-        return min(answer.retry_after_ms, round(policy.max_backoff * 1000))
+        at_least_ms = max(answer.retry_after_ms, round(policy.min_backoff * 1000))
+        return min(at_least_ms, round(policy.max_backoff * 1000))
     return policy.backoff_ms(attempts_made, random)
 
 

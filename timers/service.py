@@ -115,15 +115,21 @@ class Timers:
 
     async def cancel(self, timer_id: str, precondition: Precondition = ANY) -> Timer:
         """
-        Cancel a scheduled timer: from the return on no attempt starts. A cancelled one is returned as it is.
+        Cancel a scheduled timer: from the return on no attempt starts.
+
+        A cancelled one is returned as it is, whatever version was expected: a client that repeats
+        a cancel whose answer was lost has its wish (RFC 9110, 13.1.1).
 
         Raises TimerNotFound, IllegalTransition where it is too late, PreconditionFailed.
         """
-        return await self._move(
-            timer_id,
-            lambda timer: timer if timer.state is State.CANCELLED else timer.cancelled(self.clock.now_ms()),
-            precondition,
-        )
+
+        def move(timer: Timer) -> Timer:
+            if timer.state is State.CANCELLED:
+                return timer
+            precondition.check(timer)
+            return timer.cancelled(self.clock.now_ms())
+
+        return await self._move(timer_id, move, ANY)
 
     async def fire(self, timer_id: str, precondition: Precondition = ANY) -> Timer:
         """Make a scheduled timer due now. Raises TimerNotFound, IllegalTransition, PreconditionFailed."""
@@ -146,7 +152,7 @@ class Timers:
         now_ms = self.clock.now_ms()
         counts = await self.store.count(now_ms=now_ms, grace_ms=GRACE_MS)
         latest = await self.store.delivered(since_ms=now_ms - RECENT_MS, limit=_SAMPLE)
-        lateness = sorted(attempt.lateness_ms for timer in latest for attempt in timer.attempts[:1])
+        lateness = sorted(attempt.lateness_ms for timer in latest for attempt in timer.attempts if attempt.number == 1)
         overdue_ms = None if counts.oldest_due_ms is None else now_ms - counts.oldest_due_ms
         return Stats(counts, overdue_ms, tuple(lateness))
 

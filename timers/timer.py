@@ -163,7 +163,7 @@ class Timer:
 
     def lost_attempt(self) -> Attempt:
         """Return the attempt of a claimer that never reported back."""
-        started = self.updated_at_ms
+        started = max(self.updated_at_ms, self.next_attempt_at_ms)  # it is claimed a little before its time
         return Attempt(
             number=self.attempts_made + 1,
             started_at_ms=started,

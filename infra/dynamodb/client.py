@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -12,6 +13,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from infra.metrics import Metrics
 from timers.errors import TimerError, Unavailable
 
 if TYPE_CHECKING:
@@ -57,20 +59,26 @@ class Table:
     to its own success. Whoever writes retries and knows what it wrote.
     """
 
-    def __init__(self, name: str, *, endpoint: str, region: str, timeout: float) -> None:
+    def __init__(
+        self, name: str, *, endpoint: str, region: str, timeout: float, metrics: Metrics | None = None
+    ) -> None:
         self.name = name
+        self._metrics = metrics or Metrics()
         self._client = _client(endpoint, region, timeout)
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="dynamodb")
 
     async def call(self, operation: str, **arguments: Any) -> Mapping[str, Any]:
         """Call an operation by its boto3 name. Raises Unavailable, Rejected."""
         call = functools.partial(getattr(self._client, operation), **arguments)
+        began = time.monotonic()
         try:
             answer: Mapping[str, Any] = await asyncio.get_running_loop().run_in_executor(self._threads, call)
         except ClientError as error:
             raise translate(error.response.get("Error", {}), error) from error
         except BotoCoreError as error:
             raise Unavailable("dynamodb", type(error).__name__) from error
+        finally:
+            self._metrics.called_table(operation, time.monotonic() - began, _requests(arguments))
         return answer
 
     async def __aenter__(self) -> Self:
@@ -79,6 +87,13 @@ class Table:
     async def __aexit__(self, *_: object) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._client.close()
+
+
+def _requests(arguments: Mapping[str, Any]) -> int:
+    """Return how many requests share a call."""
+    if "Statements" in arguments:
+        return len(arguments["Statements"])
+    return sum(len(keys["Keys"]) for keys in arguments.get("RequestItems", {}).values())
 
 
 def translate(error: Mapping[str, Any], cause: ClientError | None = None) -> TimerError:

@@ -25,29 +25,21 @@ class BrokenItem(TimerError):
 
 
 def encode(timer: Timer, *, shards: int, retention_ms: int) -> Item:
-    """Return the item of a timer. Raises Invalid where it would be larger than an item can be."""
-    spec = _spec_text(timer)
-    item: Item = {
-        "id": {"S": timer.id},
-        "spec": {"S": spec},
-        "created_at_ms": _number(timer.created_at_ms),
-        "trace": {"S": timer.trace or ""},
-        **_moving(timer, shards, retention_ms),
-        "attempts": {"S": _attempts_text(timer)},
-    }
-    if len(spec.encode()) + len(timer.id) > limits.MAX_ITEM_BYTES - _ROOM_FOR_HISTORY:
-        raise Invalid("", "the timer as a whole is larger than 400 KB")
-    return item
+    """Return the item of a timer, without what says nothing. Raises Invalid where it would be too large."""
+    item = _whole(timer, shards, retention_ms)
+    if item["next_attempt_at_ms"] == item["at_ms"]:
+        del item["next_attempt_at_ms"]
+    return {name: value for name, value in item.items() if _SILENT.get(name) != value}
 
 
 def changes(before: Timer, after: Timer, *, shards: int, retention_ms: int) -> Item:
     """Return the attributes that differ. Raises Invalid where the item would be too large."""
     if _asked(after) != _asked(before):
-        item = encode(after, shards=shards, retention_ms=retention_ms)
+        item = _whole(after, shards, retention_ms)
         del item["id"]
         return item
     old, new = _moving(before, shards, retention_ms), _moving(after, shards, retention_ms)
-    changed = {name: value for name, value in new.items() if old.get(name) != value}
+    changed = {name: value for name, value in new.items() if old[name] != value}
     if after.attempts != before.attempts:
         changed["attempts"] = {"S": _attempts_text(after)}
     return changed
@@ -64,12 +56,13 @@ def decode(item: Mapping[str, Any]) -> Timer:
 def _decode(item: Mapping[str, Any]) -> Timer:
     spec = json.loads(item["spec"]["S"])
     target, body = spec["target"], spec["target"].get("body")
+    at_ms = item["at_ms"]
     return Timer(
         id=item["id"]["S"],
         state=State(item["state"]["S"]),
         version=int(item["version"]["N"]),
         due_at_ms=int(item["due_at_ms"]["N"]),
-        next_attempt_at_ms=int(item["next_attempt_at_ms"]["N"]),
+        next_attempt_at_ms=int(item.get("next_attempt_at_ms", at_ms)["N"]),
         target=Target(
             url=target["url"],
             method=target["method"],
@@ -79,22 +72,34 @@ def _decode(item: Mapping[str, Any]) -> Timer:
         ),
         retry=RetryPolicy(*spec["retry"]),
         labels=spec["labels"],
-        created_at_ms=int(item["created_at_ms"]["N"]),
+        created_at_ms=int(spec["created_at_ms"]),
         updated_at_ms=int(item["updated_at_ms"]["N"]),
-        attempts=tuple(Attempt(*fields) for fields in json.loads(item["attempts"]["S"])),
-        attempts_made=int(item["attempts_made"]["N"]),
-        lease_until_ms=int(item["lease_until_ms"]["N"]),
-        trace=item["trace"]["S"] or None,
+        attempts=tuple(Attempt(*fields) for fields in json.loads(item["attempts"]["S"])) if "attempts" in item else (),
+        attempts_made=int(item.get("attempts_made", _ZERO)["N"]),
+        lease_until_ms=int(item.get("lease_until_ms", _ZERO)["N"]),
+        trace=spec["trace"],
     )
 
 
+def _whole(timer: Timer, shards: int, retention_ms: int) -> Item:
+    spec = _spec_text(timer)
+    if len(spec.encode()) + len(timer.id) > limits.MAX_ITEM_BYTES - _ROOM_FOR_HISTORY:
+        raise Invalid("", "the timer as a whole is larger than 400 KB")
+    return {
+        "id": {"S": timer.id},
+        "spec": {"S": spec},
+        "attempts": {"S": _attempts_text(timer)},
+        **_moving(timer, shards, retention_ms),
+    }
+
+
 def _asked(timer: Timer) -> tuple[object, ...]:
-    return timer.target, timer.retry, timer.labels, timer.trace
+    return timer.target, timer.retry, timer.labels, timer.trace, timer.created_at_ms
 
 
 def _moving(timer: Timer, shards: int, retention_ms: int) -> Item:
     """Return the attributes that moves change, cheap to compare."""
-    expires = (timer.updated_at_ms + retention_ms) // 1000 if timer.final else _NEVER
+    final = timer.final
     return {
         "state": {"S": timer.state.value},
         "version": _number(timer.version),
@@ -105,7 +110,7 @@ def _moving(timer: Timer, shards: int, retention_ms: int) -> Item:
         "attempts_made": _number(timer.attempts_made),
         "lease_until_ms": _number(timer.lease_until_ms),
         "updated_at_ms": _number(timer.updated_at_ms),
-        "expires_at": _number(expires),
+        "expires_at": _number((timer.updated_at_ms + retention_ms) // 1000 if final else _NEVER),
     }
 
 
@@ -123,6 +128,8 @@ def _spec_text(timer: Timer) -> str:
         "target": fields,
         "retry": [retry.max_attempts, retry.min_backoff, retry.max_backoff, retry.multiplier, retry.jitter],
         "labels": dict(timer.labels),
+        "created_at_ms": timer.created_at_ms,
+        "trace": timer.trace,
     }
     return json.dumps(spec, ensure_ascii=False, separators=(",", ":"))
 
@@ -134,3 +141,12 @@ def _attempts_text(timer: Timer) -> str:
 
 def _number(value: int) -> dict[str, str]:
     return {"N": str(value)}
+
+
+_ZERO: Final = _number(0)
+_SILENT: Final[Item] = {
+    "attempts": {"S": "[]"},
+    "attempts_made": _ZERO,
+    "lease_until_ms": _ZERO,
+    "expires_at": _number(_NEVER),
+}

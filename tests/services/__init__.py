@@ -1,7 +1,7 @@
 """
 The real services that tests run against.
 
-``TIMERS_TEST_SERVICES=native`` (the default) starts them as processes, ``docker`` as containers.
+``TEST_SERVICES=native`` (the default) starts them as processes, ``docker`` as containers.
 Several test runs and the stack itself live side by side: ports and data are each run's own.
 """
 
@@ -26,7 +26,7 @@ def new_dynamodb(folder: Path) -> DynamoDB:
 
 
 def _in_docker() -> bool:
-    kind = os.environ.get("TIMERS_TEST_SERVICES", "native")
+    kind = os.environ.get("TEST_SERVICES", "native")
     if kind not in {"native", "docker"}:
-        raise ServiceError(f"TIMERS_TEST_SERVICES is native or docker, not {kind!r}")
+        raise ServiceError(f"TEST_SERVICES is native or docker, not {kind!r}")
     return kind == "docker"

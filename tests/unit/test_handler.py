@@ -4,6 +4,7 @@ from random import Random
 
 import pytest
 
+from consumer.gate import Called
 from consumer.handler import Handler
 from infra.memory import MemoryTimerStore
 from tests.builders import NOW_MS, Answers, FakeClock, RecordingQueue, Unobserving, make_target, make_timer
@@ -65,6 +66,13 @@ class Scene:
         await self.store.create(timer)
         return timer.hint
 
+    async def handle(self, hint: Hint, *, redelivered: bool) -> Called | None:
+        """Handle a hint and return how its call went."""
+        left: list[Called | None] = []
+        await self.handler.handle(hint, redelivered=redelivered, leave=left.append)
+        assert len(left) == 1
+        return left[0]
+
     async def stored(self) -> Timer:
         self.store.failures.clear()
         return await self.store.get("timer-1")
@@ -77,7 +85,7 @@ class Scene:
 async def test_a_timer_that_is_due_is_called_once_and_delivered() -> None:
     scene = Scene(200)
     hint = await scene.given(make_timer())
-    await scene.handler.handle(hint, redelivered=False)
+    await scene.handle(hint, redelivered=False)
     stored = await scene.stored()
     assert (stored.state, stored.version, stored.attempts_made, stored.lease_until_ms) == (State.DELIVERED, 3, 1, 0)
     assert [call.headers["webhook-id"] for call in scene.calls] == ["timer-1"]
@@ -87,17 +95,17 @@ async def test_a_timer_that_is_due_is_called_once_and_delivered() -> None:
 async def test_the_call_starts_when_it_is_due_and_not_before() -> None:
     scene = Scene(200)
     hint = await scene.given(make_timer(due_at_ms=NOW_MS + 10))
-    await scene.handler.handle(hint, redelivered=False)
+    await scene.handle(hint, redelivered=False)
     assert [at_ms for at_ms, _ in scene.callbacks.calls] == [NOW_MS + 10]
     assert (await scene.stored()).attempts[0].lateness_ms == 0
 
 
 async def test_how_the_call_went_is_told_for_the_gate() -> None:
-    called = await Scene(200).handler.handle(make_timer("nobody").hint, redelivered=False)
+    called = await Scene(200).handle(make_timer("nobody").hint, redelivered=False)
     assert called is None
     for answer, well in [(Answer(200), True), (Answer(404), True), (Answer(500), False), (Answer(error="dns"), False)]:
         scene = Scene(answer, seconds=2.0)
-        called = await scene.handler.handle(await scene.given(make_timer()), redelivered=False)
+        called = await scene.handle(await scene.given(make_timer()), redelivered=False)
         assert called is not None
         assert (called.seconds, called.well) == (2.0, well)
 
@@ -115,14 +123,14 @@ async def test_how_the_call_went_is_told_for_the_gate() -> None:
 async def test_a_stale_hint_calls_nobody_and_changes_nothing(timer: Timer) -> None:
     scene = Scene()
     await scene.given(timer)
-    await scene.handler.handle(make_timer().hint, redelivered=False)
+    await scene.handle(make_timer().hint, redelivered=False)
     assert (await scene.stored(), scene.calls, scene.queue.taken) == (timer, [], [])
 
 
 @pytest.mark.parametrize("redelivered", [False, True])
 async def test_a_hint_for_a_timer_that_is_gone_is_forgotten(redelivered: bool) -> None:
     scene = Scene()
-    await scene.handler.handle(make_timer().hint, redelivered=redelivered)
+    await scene.handle(make_timer().hint, redelivered=redelivered)
     assert (scene.calls, scene.queue.taken) == ([], [])
 
 
@@ -131,14 +139,14 @@ async def test_a_redelivered_stale_hint_is_forgotten_too(state: State) -> None:
     scene = Scene()
     timer = make_timer(version=2, state=state)
     await scene.given(timer)
-    await scene.handler.handle(make_timer().hint, redelivered=True)
+    await scene.handle(make_timer().hint, redelivered=True)
     assert (await scene.stored(), scene.calls, scene.queue.taken) == (timer, [], [])
 
 
 async def test_a_redelivered_hint_waits_for_the_lease_of_who_claimed_it() -> None:
     scene = Scene()
     await scene.given(make_timer(version=2, state=State.FIRING, lease_until_ms=NOW_MS + 1_000))
-    await scene.handler.handle(make_timer().hint, redelivered=True)
+    await scene.handle(make_timer().hint, redelivered=True)
     ((hint, at_ms),) = scene.queue.taken
     assert (hint.version, hint.bounces) == (1, 1)
     assert at_ms > NOW_MS + 1_000 + 5_000
@@ -148,7 +156,7 @@ async def test_a_redelivered_hint_waits_for_the_lease_of_who_claimed_it() -> Non
 async def test_when_the_lease_is_over_the_timer_is_scheduled_again() -> None:
     scene = Scene()
     await scene.given(make_timer(version=2, state=State.FIRING, lease_until_ms=NOW_MS - 5_001))
-    await scene.handler.handle(make_timer().hint, redelivered=True)
+    await scene.handle(make_timer().hint, redelivered=True)
     stored = await scene.stored()
     assert (stored.state, stored.version, stored.attempts_made) == (State.SCHEDULED, 3, 1)
     assert scene.queue.hints == [stored.hint]
@@ -158,10 +166,10 @@ async def test_when_the_lease_is_over_the_timer_is_scheduled_again() -> None:
 async def test_a_hint_that_waited_for_a_lease_comes_back_when_it_is_over() -> None:
     scene = Scene()
     await scene.given(make_timer(version=2, state=State.FIRING, lease_until_ms=NOW_MS + 1_000))
-    await scene.handler.handle(make_timer().hint, redelivered=True)
+    await scene.handle(make_timer().hint, redelivered=True)
     ((hint, at_ms),) = scene.queue.taken
     scene.clock.advance((at_ms - NOW_MS) / 1000)
-    await scene.handler.handle(hint, redelivered=False)
+    await scene.handle(hint, redelivered=False)
     assert (await scene.stored()).state is State.SCHEDULED
 
 
@@ -172,7 +180,7 @@ async def test_while_the_table_is_away_a_hint_goes_round_again(failing: str) -> 
     if failing == "get":
         await scene.store.save(make_timer(), make_timer().claimed(NOW_MS + 1_000, NOW_MS))
     scene.store.failures[failing] = 1
-    await scene.handler.handle(hint, redelivered=True)
+    await scene.handle(hint, redelivered=True)
     ((again, at_ms),) = scene.queue.taken
     assert (again.version, again.at_ms, again.bounces, at_ms) == (1, hint.at_ms, 1, NOW_MS + 2_000)
     assert not scene.calls
@@ -184,7 +192,7 @@ async def test_a_claim_whose_answer_was_lost_is_not_lost_for_ever() -> None:
     scene.store.lost["claim"] = 1
     handled = 0
     while (await scene.stored()).state is not State.DELIVERED:
-        await scene.handler.handle(hint, redelivered=False)
+        await scene.handle(hint, redelivered=False)
         hint, at_ms = scene.queue.taken.pop() if scene.queue.taken else (hint, NOW_MS)
         scene.clock.advance(max(0, at_ms - scene.clock.now_ms()) / 1000)
         handled += 1
@@ -196,7 +204,7 @@ async def test_an_outcome_is_written_again_until_the_table_takes_it() -> None:
     scene = Scene(200)
     hint = await scene.given(make_timer())
     scene.store.failures["save"] = 7
-    await scene.handler.handle(hint, redelivered=False)
+    await scene.handle(hint, redelivered=False)
     assert (await scene.stored()).state is State.DELIVERED
     assert len(scene.calls) == 1
 
@@ -205,7 +213,7 @@ async def test_an_outcome_that_cannot_be_written_is_let_go_when_its_lease_is_ove
     scene = Scene(200)
     hint = await scene.given(make_timer())
     scene.store.failures["save"] = 1_000
-    await scene.handler.handle(hint, redelivered=False)
+    await scene.handle(hint, redelivered=False)
     stored = await scene.stored()
     assert stored.state is State.FIRING
     assert stored.lease_over(scene.clock.now_ms())
@@ -214,7 +222,7 @@ async def test_an_outcome_that_cannot_be_written_is_let_go_when_its_lease_is_ove
 async def test_a_failed_call_is_put_on_the_wheel_again() -> None:
     scene = Scene(500)
     hint = await scene.given(make_timer(retry=STEADY))
-    await scene.handler.handle(hint, redelivered=False)
+    await scene.handle(hint, redelivered=False)
     stored = await scene.stored()
     assert (stored.state, stored.next_attempt_at_ms) == (State.SCHEDULED, NOW_MS + 1_000)
     assert scene.queue.hints == [stored.hint]
@@ -223,7 +231,7 @@ async def test_a_failed_call_is_put_on_the_wheel_again() -> None:
 async def test_a_retry_beyond_the_horizon_is_left_to_the_keeper() -> None:
     scene = Scene(500)
     hint = await scene.given(make_timer(retry=RetryPolicy(min_backoff=3_601, max_backoff=9_999, jitter=0)))
-    await scene.handler.handle(hint, redelivered=False)
+    await scene.handle(hint, redelivered=False)
     assert (await scene.stored()).next_attempt_at_ms == NOW_MS + 3_601_000
     assert not scene.queue.taken
 
@@ -232,7 +240,7 @@ async def test_a_target_that_fails_is_called_until_its_last_attempt_with_growing
     scene = Scene(500, Answer(error="timeout"), 503)
     hint = await scene.given(make_timer(retry=STEADY))
     while (await scene.stored()).state is State.SCHEDULED:
-        await scene.handler.handle(hint, redelivered=False)
+        await scene.handle(hint, redelivered=False)
         hint = (await scene.stored()).hint
     assert [at_ms - NOW_MS for at_ms, _ in scene.callbacks.calls] == [0, 1_000, 3_000]
     assert [call.headers["timer-attempt"] for call in scene.calls] == ["1", "2", "3"]
@@ -244,13 +252,13 @@ async def test_a_target_that_fails_is_called_until_its_last_attempt_with_growing
 @pytest.mark.parametrize("answer", [Answer(410), Answer(500, stop=True)])
 async def test_a_target_that_wants_no_more_is_called_once(answer: Answer) -> None:
     scene = Scene(answer)
-    await scene.handler.handle(await scene.given(make_timer()), redelivered=False)
+    await scene.handle(await scene.given(make_timer()), redelivered=False)
     assert ((await scene.stored()).state, len(scene.calls), scene.queue.taken) == (State.DEAD, 1, [])
 
 
 async def test_a_busy_target_is_called_when_it_said() -> None:
     scene = Scene(Answer(429, retry_after_ms=7_000))
-    await scene.handler.handle(await scene.given(make_timer()), redelivered=False)
+    await scene.handle(await scene.given(make_timer()), redelivered=False)
     assert (await scene.stored()).next_attempt_at_ms == NOW_MS + 7_000
 
 
@@ -266,7 +274,7 @@ async def test_the_lease_covers_the_call_from_its_planned_start() -> None:
         await save(before, after)
 
     scene.store.save = spy  # type: ignore[method-assign]
-    await scene.handler.handle(hint, redelivered=False)
+    await scene.handle(hint, redelivered=False)
     assert claimed[0].lease_until_ms == NOW_MS + 10 + 30_000 + 5_000
 
 
@@ -281,7 +289,7 @@ async def test_who_was_held_up_after_the_claim_makes_no_call_and_gives_the_timer
         return claimed
 
     scene.store.claim = held_up  # type: ignore[method-assign]
-    assert await scene.handler.handle(hint, redelivered=False) is None
+    assert await scene.handle(hint, redelivered=False) is None
     stored = await scene.stored()
     assert (stored.state, stored.attempts_made, scene.calls) == (State.SCHEDULED, 0, [])
     assert scene.queue.hints == [stored.hint]
@@ -298,7 +306,7 @@ async def test_an_outcome_that_somebody_else_has_overtaken_is_dropped() -> None:
         return await invoke(call)
 
     scene.callbacks.invoke = overtaken  # type: ignore[method-assign]
-    await scene.handler.handle(hint, redelivered=False)
+    await scene.handle(hint, redelivered=False)
     assert ((await scene.stored()).state, (await scene.stored()).version) == (State.SCHEDULED, 3)
 
 

@@ -24,11 +24,20 @@ class Scene:
         self.store = MemoryTimerStore(shards=SHARDS)
         self.queue = RecordingQueue()
         self.leases = MemoryShardLeases()
+        self.backlog = 0
         self.shards, self.keeper = self.new_keeper("a")
 
     def new_keeper(self, owner: str) -> tuple[Shards, Keeper]:
         shards = Shards(self.leases, self.clock, Random(1), owner=owner, shards=SHARDS)
-        keeper = Keeper(self.store, self.queue, shards, self.clock, horizon_ms=HOUR_MS, observer=Unobserving())
+        keeper = Keeper(
+            self.store,
+            self.queue,
+            shards,
+            self.clock,
+            horizon_ms=HOUR_MS,
+            backlog=lambda: self.backlog,
+            observer=Unobserving(),
+        )
         return shards, keeper
 
     async def add(self, *timers: Timer) -> None:
@@ -172,3 +181,14 @@ async def test_a_keeper_without_shards_does_nothing(scene: Scene) -> None:
     await scene.add(due_in(-60), due_in(60, "timer-2"))
     await scene.keeper.round()
     assert not scene.queue.taken
+
+
+async def test_while_this_process_is_behind_only_the_long_overdue_are_driven_again(scene: Scene) -> None:
+    await scene.add(make_timer("behind", due_at_ms=NOW_MS - 10_000), make_timer("lost", due_at_ms=NOW_MS - 90_000))
+    scene.backlog = 1_000
+    await scene.round(3)
+    assert scene.published() == {"lost": 1}
+
+    scene.backlog = 0
+    await scene.round()
+    assert scene.published() == {"lost": 1, "behind": 1}
