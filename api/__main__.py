@@ -25,6 +25,7 @@ _DRAIN_S: Final = 5.0
 def app() -> FastAPI:
     """Return the application of one worker process."""
     settings = wiring.settings_or_exit()
+    wiring.tame_garbage_collection()
 
     @asynccontextmanager
     async def parts() -> AsyncIterator[Parts]:

@@ -24,6 +24,9 @@ from timers.timer import Timer
 logger = logging.getLogger(__name__)
 
 _ROUND_S: Final = 1.0
+_REST_S: Final = 2.0
+"""How long a shard that was gone through is left in peace; an idle service shall cost next to nothing."""
+
 _PAGE: Final = 500
 _BUSY: Final = 1_000
 """How many hints may wait for consumers before the keeper adds no more."""
@@ -73,10 +76,13 @@ class Keeper:
         self._clock = clock
         # The api publishes what is due within the horizon; loading a little less far ahead leaves it time
         # to be seen by the index, and clocks room to differ, so that nothing falls between the two.
-        self._ahead_ms = horizon_ms - min(60_000, horizon_ms // 10)
+        spare_ms = min(60_000, horizon_ms // 10)
+        self._ahead_ms = horizon_ms - spare_ms
+        self._step_ms = spare_ms // 4
         self._backlog = backlog
         self._observer = observer
         self._redriven_until_ms: dict[int, int] = {}
+        self._rest_until: dict[int, float] = {}
         self._overdue: dict[int, int] = {}
         self._driven: OrderedDict[tuple[str, int], float] = OrderedDict()
 
@@ -108,7 +114,7 @@ class Keeper:
         lease = self._shards.mine.get(shard)
         now_ms = self._clock.now_ms()
         edge_ms = now_ms + self._ahead_ms
-        if lease is None or lease.loaded_until_ms >= edge_ms:
+        if lease is None or lease.loaded_until_ms + self._step_ms > edge_ms:
             return
         from_ms = max(now_ms, lease.loaded_until_ms)
         timers, next_ms = await self._page(shard, from_ms, edge_ms)
@@ -122,13 +128,17 @@ class Keeper:
 
         Goes through the overdue oldest first, a page a round, and then from the oldest again.
         """
-        if await self._queue.depth() >= _BUSY:
+        if self._clock.monotonic() < self._rest_until.get(shard, 0.0) or await self._queue.depth() >= _BUSY:
             return
         now_ms = self._clock.now_ms()
         until_ms = now_ms - (_GRACE_WHEN_BEHIND_MS if self._backlog() >= _BEHIND else GRACE_MS)
         timers, next_ms = await self._page(shard, self._redriven_until_ms.get(shard, 0), until_ms)
         self._overdue[shard] = sum(timer.state is State.SCHEDULED for timer in timers)
-        self._redriven_until_ms[shard] = next_ms if next_ms < until_ms else 0
+        if next_ms < until_ms:
+            self._redriven_until_ms[shard] = next_ms
+        else:
+            self._redriven_until_ms[shard] = 0
+            self._rest_until[shard] = self._clock.monotonic() + _REST_S
         await self._take_over([timer for timer in timers if timer.lease_over(now_ms)])
         again = [timer for timer in timers if timer.state is State.SCHEDULED and self._due_again(timer)]
         await self._publish(again)

@@ -22,7 +22,7 @@ from timers.ports import Clock, ShardLease, ShardLeases
 
 logger = logging.getLogger(__name__)
 
-BEAT_S: Final = 1.0
+BEAT_S: Final = 2.0
 PATIENCE_S: Final = 6.0
 
 

@@ -9,7 +9,7 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from timers.state import State
+from timers.state import FINAL, State
 from timers.timer import Timer
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -28,7 +28,9 @@ class Metrics:
         registry = self._registry
         self._scheduled = Counter("timers_scheduled", "Timers created.", registry=registry)
         self._attempts = Counter("timers_attempts", "Calls made, by how they ended.", ["outcome"], registry=registry)
+        self._outcomes = {outcome: self._attempts.labels(outcome) for outcome in ("delivered", "error", "refused")}
         self._finished = Counter("timers_finished", "Timers that became final.", ["state"], registry=registry)
+        self._ends = {state: self._finished.labels(state.value) for state in FINAL}
         self._lateness = Histogram(
             "timers_lateness_seconds", "Start of a first call after its due time.", buckets=_LATENESS, registry=registry
         )
@@ -69,13 +71,12 @@ class Metrics:
 
     def finished(self, state: State) -> None:
         """Count a timer that became final."""
-        self._finished.labels(state.value).inc()
+        self._ends[state].inc()
 
     def attempted(self, timer: Timer, lateness_ms: int, seconds: float) -> None:
         """Count a call; ``timer`` is what it made of the timer."""
         attempt = timer.attempts[-1]
-        delivered = timer.state is State.DELIVERED
-        self._attempts.labels("delivered" if delivered else "error" if attempt.status is None else "refused").inc()
+        self._outcomes[_outcome(timer)].inc()
         self._attempt_duration.observe(seconds)
         if attempt.number == 1:
             self._lateness.observe(lateness_ms / 1000)
@@ -101,3 +102,9 @@ class Metrics:
     def dropped_garbage(self) -> None:
         """Count a message that was no hint."""
         self._garbage.inc()
+
+
+def _outcome(timer: Timer) -> str:
+    if timer.state is State.DELIVERED:
+        return "delivered"
+    return "error" if timer.attempts[-1].status is None else "refused"

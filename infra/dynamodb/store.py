@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing
 from random import Random
+from types import TracebackType
 from typing import Final
 
 from infra.dynamodb import codec, schema
@@ -231,16 +232,31 @@ class DynamoTimerStore:
             raise Unavailable("dynamodb", "the outcome of a write is not known")
         raise Conflict(item_id)
 
-    @asynccontextmanager
-    async def _patiently(self) -> AsyncIterator[None]:
-        try:
-            async with asyncio.timeout(self._patience):
-                yield
-        except TimeoutError:
-            raise Unavailable("dynamodb", "no answer in time") from None
+    def _patiently(self) -> _Patience:
+        return _Patience(self._patience)
 
     def _token(self) -> Item:
         return {"S": f"{self._random.getrandbits(96):024x}"}
+
+
+class _Patience:
+    """A time-out that raises Unavailable; a class, as a generator would cost as much as the rest of a claim."""
+
+    __slots__ = ("_timeout",)
+
+    def __init__(self, seconds: float) -> None:
+        self._timeout = asyncio.timeout(seconds)
+
+    async def __aenter__(self) -> None:
+        await self._timeout.__aenter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            await self._timeout.__aexit__(kind, error, trace)
+        except TimeoutError:
+            raise Unavailable("dynamodb", "no answer in time") from None
 
 
 def _page(found: Sequence[tuple[Entry, Timer]], limit: int, last: Entry | None) -> Page:

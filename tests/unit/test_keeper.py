@@ -127,9 +127,9 @@ async def test_what_was_driven_lately_is_left_in_peace_for_a_while(scene: Scene)
 async def test_a_new_version_is_driven_whatever_happened_to_the_old(scene: Scene) -> None:
     timer = due_in(-10)
     await scene.add(timer)
-    await scene.round()
+    await scene.round(3)
     await scene.store.save(timer, timer.fired(NOW_MS - 5_000))
-    await scene.round()
+    await scene.round(3)
     assert [hint.version for hint in scene.queue.hints] == [1, 2]
 
 
@@ -190,5 +190,5 @@ async def test_while_this_process_is_behind_only_the_long_overdue_are_driven_aga
     assert scene.published() == {"lost": 1}
 
     scene.backlog = 0
-    await scene.round()
+    await scene.round(3)
     assert scene.published() == {"lost": 1, "behind": 1}
