@@ -31,6 +31,7 @@ def app() -> FastAPI:
     async def parts() -> AsyncIterator[Parts]:
         clock, random, metrics = SystemClock(), wiring.UNPREDICTABLE, Metrics()
         async with wiring.table(settings, metrics) as table:
+            await wiring.check_layout(settings, table)
             queue = RabbitDelayQueue(
                 settings.rabbitmq_url, lanes=wiring.lanes(settings), clock=clock, random=random, metrics=metrics
             )

@@ -25,6 +25,7 @@ from infra.rabbitmq.deliveries import RabbitDeliveries
 from infra.rabbitmq.queue import RabbitDelayQueue
 from infra.settings import Settings
 from timers.errors import TimerError
+from timers.signature import parse_secrets
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +43,8 @@ class Consumer:
         horizon_ms = settings.horizon * 1000
         store = wiring.store(settings, table, metrics)
         self._queue = RabbitDelayQueue(url, lanes=lanes, clock=clock, random=random, metrics=metrics)
-        handler = Handler(store, self._queue, callbacks, clock, random, horizon_ms, metrics)
+        secrets = parse_secrets(settings.signing_secret.get_secret_value())
+        handler = Handler(store, self._queue, callbacks, clock, random, horizon_ms, metrics, secrets)
         gate = Gate(clock, total=settings.concurrency, per_target=settings.target_concurrency)
         self._worker = Worker(handler, gate, clock)
         self._deliveries = RabbitDeliveries(
@@ -122,8 +124,9 @@ async def main() -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with (
         wiring.table(settings, metrics) as table,
-        HttpCallbacks(connections=settings.concurrency) as callbacks,
+        wiring.callbacks(settings) as callbacks,
     ):
+        await wiring.check_layout(settings, table)
         await Consumer(settings, table, callbacks, metrics).run(stop)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Final, Protocol
 
@@ -58,6 +58,7 @@ class Handler:
     random: Random
     horizon_ms: int
     observer: Observer
+    secrets: tuple[bytes, ...] = field(default=(), repr=False)
 
     async def handle(self, hint: Hint, *, redelivered: bool, leave: Leave) -> None:
         """
@@ -138,7 +139,7 @@ class Handler:
         started_at_ms = self.clock.now_ms()
         if not _lease_covers_call(timer, started_at_ms):
             return _Attempted(timer, timer.released(started_at_ms), None)
-        call = call_for(timer, started_at_ms=started_at_ms, random=self.random)
+        call = call_for(timer, started_at_ms=started_at_ms, random=self.random, secrets=self.secrets)
         began = self.clock.monotonic()
         answer = await self.callbacks.invoke(call)
         seconds = self.clock.monotonic() - began

@@ -8,28 +8,54 @@ import time
 from typing import Final, Self
 
 import aiohttp
+from aiohttp.abc import AbstractResolver
+from yarl import URL
 
+from infra.guard import Guard, GuardedResolver, Refused, Rules
 from timers.ports import Call
 from timers.retry import Answer, parse_retry_after
 
 _READ: Final = 1024
+_BUFFER: Final = 8 * 1024  # past twice as much, the connection is not read until this is
+_DNS_CACHE_S: Final = 10
+_DNS_CACHE_SIZE: Final = 1000
 _ERROR_LENGTH: Final = 256
 
 
 class HttpCallbacks:
     """
-    Makes calls: no redirects, no cookies, no proxy from the environment, certificates verified.
+    Makes calls: to allowed addresses only, no redirects, no cookies, no proxy from the environment,
+    certificates verified.
 
     Of a response body 1 KiB is read and the rest dropped with its connection.
     """
 
-    def __init__(self, *, connections: int) -> None:
+    def __init__(
+        self,
+        *,
+        connections: int,
+        rules: Rules,
+        tls: ssl.SSLContext | None = None,
+        resolver: AbstractResolver | None = None,
+    ) -> None:
+        self._guard = Guard(rules)
+        connector = aiohttp.TCPConnector(
+            limit=connections,
+            limit_per_host=0,
+            keepalive_timeout=15,
+            ssl=tls or tls_context(),
+            resolver=GuardedResolver(resolver or aiohttp.ThreadedResolver(), self._guard),
+            ttl_dns_cache=_DNS_CACHE_S,
+            dns_cache_max_size=_DNS_CACHE_SIZE,
+            socket_factory=self._guard.make_socket,
+        )
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=connections, limit_per_host=0, keepalive_timeout=15),
+            connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None),
             auto_decompress=False,
             trust_env=False,
+            read_bufsize=_BUFFER,
             skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
         )
 
@@ -49,8 +75,11 @@ class HttpCallbacks:
             return Answer(error=_describe(error))
 
     async def _invoke(self, call: Call) -> Answer:
+        url = URL(call.url)
+        if refusal := self._guard.refusal(url.scheme, url.raw_host or "", url.port or 0):
+            return Answer(error=f"address: {refusal}"[:_ERROR_LENGTH])
         async with self._session.request(
-            call.method, call.url, headers=call.headers, data=call.content, allow_redirects=False
+            call.method, url, headers=call.headers, data=call.content, allow_redirects=False
         ) as response:
             headers = response.headers
             retry_after = headers.get("retry-after")
@@ -81,10 +110,28 @@ def _with_reason(answer: Answer) -> Answer:
     return answer
 
 
+def tls_context(authorities: str | None = None) -> ssl.SSLContext:
+    """
+    Return what verifies certificates: by the system's authorities and those in the file ``authorities``.
+
+    Raises OSError where the file cannot be read or has no certificate.
+    """
+    context = ssl.create_default_context()
+    context.set_alpn_protocols(["http/1.1"])
+    if authorities:
+        context.load_verify_locations(authorities)
+    return context
+
+
 def _describe(error: Exception) -> str:
+    reason: Exception = error
     kind = "connection"
-    if isinstance(error, (ssl.SSLError, aiohttp.ClientSSLError)):
+    if isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, Refused):
+        kind, reason = "address", error.os_error
+    elif isinstance(error, (ssl.SSLError, aiohttp.ClientSSLError)):
         kind = "tls"
     elif isinstance(error, aiohttp.ClientConnectorDNSError):
         kind = "dns"
-    return f"{kind}: {error!s:.200}"[:_ERROR_LENGTH]
+    elif isinstance(error, aiohttp.InvalidURL):
+        kind = "address"
+    return f"{kind}: {reason!s:.200}"[:_ERROR_LENGTH]

@@ -11,7 +11,7 @@ from infra import wiring
 from infra.dynamodb import schema
 from infra.rabbitmq.session import Session
 from infra.settings import Settings
-from timers.errors import Unavailable
+from timers.errors import TimerError, Unavailable
 
 logger = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ _PAUSE_S: Final = 0.5
 
 async def _table(settings: Settings) -> None:
     async with wiring.table(settings) as table:
-        await schema.provision(table)
+        await schema.provision(table, shards=settings.shards)
 
 
 async def _wheel(settings: Settings) -> None:
@@ -48,8 +48,11 @@ async def _insist(step: Callable[[Settings], Awaitable[None]], settings: Setting
 
 async def main() -> None:
     settings = wiring.settings_or_exit()
-    for step in (_table, _wheel):
-        await _insist(step, settings)
+    try:
+        for step in (_table, _wheel):
+            await _insist(step, settings)
+    except (TimerError, TimeoutError) as error:
+        wiring.give_up(str(error) or "the table or the broker does not answer")
     logger.info("provisioned", extra={"table": settings.table, "lanes": settings.lanes})
 
 

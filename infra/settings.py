@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+from infra.guard import AddressList, HostList, PortList
+from timers.signature import parse_secrets
 
 PREFIX: Final = "TIMERS_"
 
@@ -27,6 +30,28 @@ def _endpoint(url: str) -> str:
     return url
 
 
+def _addresses(text: str) -> str:
+    AddressList.parse(text)
+    return text
+
+
+def _hosts(text: str) -> str:
+    HostList.parse(text)
+    return text
+
+
+def _ports(text: str) -> str:
+    PortList.parse(text)
+    return text
+
+
+def _secrets(text: SecretStr) -> SecretStr:
+    parse_secrets(text.get_secret_value())
+    return text
+
+
+Addresses = Annotated[str, AfterValidator(_addresses)]
+Hosts = Annotated[str, AfterValidator(_hosts)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
@@ -64,6 +89,20 @@ class Settings(BaseModel):
     target_concurrency: int = Field(50, ge=1, le=10_000, description="Calls at once per consumer and target host.")
     prefetch: int = Field(2000, ge=1, le=65_535, description="Due messages a consumer holds at most.")
     stop_timeout: float = Field(30.0, ge=0, le=600, description="How long a stop waits for calls in progress.")
+    allow_addresses: Addresses = Field(
+        "public", description="Whom calls may reach: networks, or the words `public`, `private`, `loopback`."
+    )
+    deny_addresses: Addresses = Field("", description="Whom they may not reach in spite of that, likewise.")
+    allow_hosts: Hosts = Field("*", description="Host names that may be called: `example.com`, `*.example.com`.")
+    deny_hosts: Hosts = Field("", description="Host names that may not in spite of that, likewise.")
+    allow_ports: Annotated[str, AfterValidator(_ports)] = Field(
+        "80,443,1024-65535", description="Ports that may be called."
+    )
+    allow_http: bool = Field(False, description="Whether a url may be plain http.")  # noqa: FBT003
+    ca_file: str = Field("", description="Certificates to trust beside the system's, in PEM.")
+    signing_secret: Annotated[SecretStr, AfterValidator(_secrets)] = Field(
+        SecretStr(""), description="Signs calls: `whsec_…`, two with a comma between for a rotation."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What is logged.")
     log_format: Literal["text", "json"] = Field("text", description="How it is logged.")
 
@@ -79,10 +118,15 @@ class Settings(BaseModel):
             raise BadSettings("; ".join(_describe(detail) for detail in error.errors())) from None
 
 
+_SECRET: Final = frozenset({"signing_secret"})
+
+
 def _describe(detail: Mapping[str, object]) -> str:
     location = detail["loc"]
     assert isinstance(location, tuple)
     name = PREFIX + str(location[0]).upper()
     if detail["type"] == "extra_forbidden":
         return f"{name}: there is no such setting"
+    if location[0] in _SECRET:
+        return f"{name}: {detail['msg']}"
     return f"{name}={detail['input']!r}: {detail['msg']}"

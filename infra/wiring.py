@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import os
 import random
 import sys
@@ -13,12 +14,18 @@ from typing import Any, NoReturn
 import uvloop
 
 from infra import logs
+from infra.dynamodb import schema
+from infra.callbacks import HttpCallbacks, tls_context
 from infra.dynamodb.client import Table
 from infra.dynamodb.store import DynamoTimerStore
+from infra.guard import AddressList, HostList, PortList, Rules
 from infra.metrics import Metrics
 from infra.rabbitmq.topology import Lane
 from infra.settings import BadSettings, Settings
+from timers.errors import TimerError
 from timers.timer import Timer
+
+logger = logging.getLogger(__name__)
 
 UNPREDICTABLE = random.SystemRandom()
 
@@ -28,7 +35,7 @@ def settings_or_exit() -> Settings:
     try:
         settings = Settings.from_environment(os.environ)
     except BadSettings as error:
-        _exit(str(error))
+        give_up(str(error))
     logs.configure(settings.log_level, settings.log_format)
     return settings
 
@@ -42,6 +49,16 @@ def table(settings: Settings, metrics: Metrics | None = None) -> Table:
         timeout=settings.dynamodb_timeout,
         metrics=metrics,
     )
+
+
+async def check_layout(settings: Settings, client: Table) -> None:
+    """End the process where the table has another layout; a table that does not answer is not asked twice."""
+    try:
+        await schema.check_layout(client, shards=settings.shards)
+    except schema.OtherLayout as error:
+        give_up(str(error))
+    except TimerError as error:
+        logger.warning("the table's layout is not checked", extra={"reason": str(error)})
 
 
 class _MeteredTimerStore(DynamoTimerStore):
@@ -78,6 +95,27 @@ def lanes(settings: Settings) -> list[Lane]:
     return [Lane(number, settings.queue_type) for number in range(settings.lanes)]
 
 
+def rules(settings: Settings) -> Rules:
+    """Return whom calls may reach."""
+    return Rules(
+        allow_addresses=AddressList.parse(settings.allow_addresses),
+        deny_addresses=AddressList.parse(settings.deny_addresses),
+        allow_hosts=HostList.parse(settings.allow_hosts),
+        deny_hosts=HostList.parse(settings.deny_hosts),
+        allow_ports=PortList.parse(settings.allow_ports),
+        allow_http=settings.allow_http,
+    )
+
+
+def callbacks(settings: Settings) -> HttpCallbacks:
+    """Return what makes calls, or end the process where the file of certificates is no good."""
+    try:
+        tls = tls_context(settings.ca_file)
+    except OSError as error:
+        _exit(f"TIMERS_CA_FILE={settings.ca_file!r}: no certificates could be read: {error}")
+    return HttpCallbacks(connections=settings.concurrency, rules=rules(settings), tls=tls)
+
+
 def run(main: Coroutine[Any, Any, None]) -> None:
     """Run a process on uvloop."""
     tame_garbage_collection()
@@ -95,6 +133,7 @@ def tame_garbage_collection() -> None:
     gc.set_threshold(50_000, 20, 20)
 
 
-def _exit(message: str) -> NoReturn:
+def give_up(message: str) -> NoReturn:
+    """End the process with one clear line."""
     print(f"timers: {message}", file=sys.stderr)
     raise SystemExit(2)

@@ -90,7 +90,7 @@ class Stack:
     """Apis and consumers over one table and one broker."""
 
     def __init__(self, rabbitmq: RabbitMQ, dynamodb: DynamoDB, folder: Path, **settings: str) -> None:
-        self._settings = {
+        self.settings = {
             "TIMERS_RABBITMQ_URL": rabbitmq.url,
             "TIMERS_DYNAMODB_ENDPOINT": dynamodb.endpoint,
             "TIMERS_TABLE": f"timers-{uuid4().hex[:12]}",
@@ -103,7 +103,7 @@ class Stack:
         subprocess.run(
             [sys.executable, "-m", "infra.provision"],
             cwd=ROOT,
-            env=ENVIRONMENT | self._settings,
+            env=ENVIRONMENT | self.settings,
             check=True,
             capture_output=True,
             timeout=PATIENCE_S,
@@ -123,7 +123,7 @@ class Stack:
         self._closing.close()
 
     def _member(self, module: str, environment: dict[str, str], port: int) -> Member:
-        member = Member(module, self._settings | environment, self._folder, port)
+        member = Member(module, self.settings | environment, self._folder, port)
         self._closing.callback(member.close)
         return member
 

@@ -15,10 +15,11 @@ import asyncio
 from typing import Any, Final
 
 from infra.dynamodb.client import Rejected, Table
-from timers.errors import Unavailable
+from timers.errors import TimerError, Unavailable
 from timers.state import LIVE, State
 
 INDEX: Final = "by_time"
+_LAYOUT: Final = {"id": {"S": "#layout"}}
 _POLL_S: Final = 0.5
 PARTITIONS: Final = ("live", *(state.value for state in State if state not in LIVE))
 
@@ -33,8 +34,19 @@ def shard_key(group: str, shard: int) -> str:
     return f"{group}.{shard:02}"
 
 
-async def provision(table: Table) -> None:
-    """Create the table where there is none and wait until it can be used. Safe to repeat."""
+class OtherLayout(TimerError):
+    """The table was provisioned with another number of shards: its timers would not be found."""
+
+    def __init__(self, stored: int, wanted: int) -> None:
+        super().__init__(f"the table has {stored} shards and TIMERS_SHARDS is {wanted}; it can't be changed")
+
+
+async def provision(table: Table, *, shards: int) -> None:
+    """
+    Create the table where there is none and wait until it can be used. Safe to repeat.
+
+    Raises OtherLayout where it exists with another number of shards.
+    """
     try:
         await table.call("create_table", **_definition(table.name))
     except (Rejected, Unavailable) as error:
@@ -43,6 +55,30 @@ async def provision(table: Table) -> None:
     while (await _describe(table))["TableStatus"] != "ACTIVE":  # noqa: ASYNC110 - AWS tells nobody
         await asyncio.sleep(_POLL_S)
     await _enable_expiry(table)
+    await _write_layout(table, shards)
+    await check_layout(table, shards=shards)
+
+
+async def check_layout(table: Table, *, shards: int) -> None:
+    """Raise OtherLayout unless the table was provisioned with this number of shards."""
+    answer = await table.call("get_item", TableName=table.name, Key=_LAYOUT, ConsistentRead=True)
+    stored = int(answer["Item"]["shards"]["N"]) if "Item" in answer else shards
+    if stored != shards:
+        raise OtherLayout(stored, shards)
+
+
+async def _write_layout(table: Table, shards: int) -> None:
+    try:
+        await table.call(
+            "put_item",
+            TableName=table.name,
+            Item={**_LAYOUT, "shards": {"N": str(shards)}},
+            ConditionExpression="attribute_not_exists(#id)",
+            ExpressionAttributeNames={"#id": "id"},
+        )
+    except Rejected as error:
+        if error.code != "ConditionalCheckFailedException":
+            raise
 
 
 async def _describe(table: Table) -> dict[str, Any]:

@@ -46,7 +46,7 @@ async def new_table(connection: Table) -> Table:
     """Return a table of the test's own."""
     table = copy(connection)
     table.name = f"timers-{uuid4().hex}"
-    await provision(table)
+    await provision(table, shards=SHARDS)
     return table
 
 

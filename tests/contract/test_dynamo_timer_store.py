@@ -361,7 +361,7 @@ async def test_a_timer_too_large_for_an_item_is_refused_before_it_is_sent(direct
 
 async def test_a_table_is_provisioned_by_several_at_once_and_again(table: Table, direct: DynamoTimerStore) -> None:
     await direct.create(make_timer())
-    await asyncio.gather(*(provision(table) for _ in range(3)))
+    await asyncio.gather(*(provision(table, shards=SHARDS) for _ in range(3)))
     assert await direct.get("timer-1") == make_timer()
 
 

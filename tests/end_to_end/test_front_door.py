@@ -46,7 +46,20 @@ async def test_if_match_lets_only_the_expected_version_change(client: Client) ->
 
     assert edited.headers["etag"] == '"2"'
     assert (stale.status_code, cancelled.status_code) == (412, 412)
-    assert (await client.http.delete(path, headers={"if-match": "*"})).status_code == 200
+    assert (await client.http.delete(path, headers={"if-match": '"1", "2"'})).status_code == 200
+    repeated = await client.http.delete(path, headers={"if-match": '"2"'})
+    assert (repeated.status_code, repeated.json()["state"]) == (200, "cancelled")
+
+
+@pytest.mark.parametrize(
+    ("if_match", "status"),
+    [("*", 200), ('"1"', 200), ('W/"1"', 412), ('"abc"', 412), ('"7"', 412), ("1", 422), ("", 422), ('"1', 422)],
+)
+async def test_only_an_entity_tag_in_quotes_can_match(client: Client, if_match: str, status: int) -> None:
+    timer = await client.schedule(URL, 3600)
+    path = f"/v1/timers/{timer['id']}"
+    response = await client.http.patch(path, json={"delay": 7200}, headers={"if-match": if_match})
+    assert response.status_code == status
 
 
 async def test_put_honours_its_preconditions(client: Client) -> None:
