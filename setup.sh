@@ -121,6 +121,18 @@ Schedule a call, look at it, and cancel it:
 
 Logs: $("${SETUP_STACK}_logs")
 END
+  show_reach
+}
+
+# What one's own machine needs and a service for others must not have is said, not hidden.
+show_reach() {
+  case ,${TIMERS_ALLOW_ADDRESSES// /}, in
+    *,private,* | *,loopback,*)
+      say "Calls may reach loopback and private addresses here. Before others may schedule timers, put"
+      say "TIMERS_ALLOW_ADDRESSES=public and TIMERS_ALLOW_HTTP=false into .env and run ./setup.sh."
+      ;;
+  esac
+  say "Calls are signed with TIMERS_SIGNING_SECRET of .env: docs/how-to/verify-signatures.md."
 }
 
 usage() { sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' setup.sh; }

@@ -16,7 +16,7 @@ from consumer.keeper import Keeper
 from consumer.shards import Shards
 from consumer.worker import Worker
 from infra import wiring
-from infra.callbacks import HttpCallbacks
+from infra.callbacks import HttpCallbacks, tls_context
 from infra.clock import SystemClock
 from infra.dynamodb.client import Table
 from infra.dynamodb.leases import DynamoShardLeases
@@ -116,6 +116,15 @@ class Consumer:
         logger.info("consumer stopped")
 
 
+def open_callbacks(settings: Settings) -> HttpCallbacks:
+    """Return what makes calls, or end the process where the file of certificates is no good."""
+    try:
+        tls = tls_context(settings.ca_file)
+    except OSError as error:
+        wiring.give_up(f"TIMERS_CA_FILE={settings.ca_file!r}: no certificates: {error}")
+    return HttpCallbacks(connections=settings.concurrency, rules=wiring.rules(settings), tls=tls)
+
+
 async def main() -> None:
     settings = wiring.settings_or_exit()
     stop = asyncio.Event()
@@ -124,7 +133,7 @@ async def main() -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with (
         wiring.table(settings, metrics) as table,
-        wiring.callbacks(settings) as callbacks,
+        open_callbacks(settings) as callbacks,
     ):
         await wiring.check_layout(settings, table)
         await Consumer(settings, table, callbacks, metrics).run(stop)

@@ -11,7 +11,8 @@ import aiohttp
 from aiohttp.abc import AbstractResolver
 from yarl import URL
 
-from infra.guard import Guard, GuardedResolver, Refused, Rules
+from infra.dialling import Guard, GuardedResolver, Refused
+from infra.guard import Rules
 from timers.ports import Call
 from timers.retry import Answer, parse_retry_after
 
@@ -24,10 +25,10 @@ _ERROR_LENGTH: Final = 256
 
 class HttpCallbacks:
     """
-    Makes calls: to allowed addresses only, no redirects, no cookies, no proxy from the environment,
-    certificates verified.
+    Makes calls: to allowed addresses only, certificates always verified.
 
-    Of a response body 1 KiB is read and the rest dropped with its connection.
+    No redirects, no cookies, no proxy from the environment. Of a response body 1 KiB is read and the rest
+    dropped with its connection.
     """
 
     def __init__(

@@ -1,31 +1,14 @@
-"""
-Whom a call may reach.
-
-Rules on the url (scheme, port, host name) are looked at before a call; the rule on addresses is
-enforced where a socket is made, on the very address it then connects to. However a url is written
-and whatever DNS says the second time, nothing but that address is dialled.
-"""
+"""Whom a call may reach: rules on the url, and on the address that is dialled for it."""
 
 from __future__ import annotations
 
 import re
-import socket
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final
 
-from aiohttp.abc import AbstractResolver, ResolveResult
-from aiohttp.connector import AddrInfoType
-from yarl import URL
-
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
-
-
-class Refused(OSError):
-    """This is not to be called; the message says what, without telling what a name resolved to."""
 
 
 def _networks(*texts: str) -> tuple[Network, ...]:
@@ -77,7 +60,6 @@ _LOW_96: Final = _networks(
 )
 _ISATAP: Final = frozenset({0x0000_5EFE, 0x0200_5EFE})
 _HOST: Final = re.compile(r"\*|(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*")
-_CACHED: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,41 +161,6 @@ class Rules:
         return address in self.allow_addresses
 
 
-class Guard:
-    """The rules where the HTTP client asks for them, answers kept in bounded memory."""
-
-    def __init__(self, rules: Rules) -> None:
-        self.refusal: Callable[[str, str, int], str | None] = lru_cache(_CACHED)(rules.refusal)
-        self.admits: Callable[[str], bool] = lru_cache(_CACHED)(rules.admits)
-
-    def make_socket(self, info: AddrInfoType) -> socket.socket:
-        """Return a socket for an address that is about to be dialled. Raises Refused."""
-        family, kind, protocol, _, address = info
-        if not self.admits(str(address[0])):
-            raise Refused(f"{address[0]} is not allowed")
-        return socket.socket(family, kind, protocol)
-
-
-class GuardedResolver(AbstractResolver):
-    """Leaves out the addresses that would be refused, so that a name is called at those that remain."""
-
-    def __init__(self, resolver: AbstractResolver, guard: Guard) -> None:
-        self._resolver = resolver
-        self._guard = guard
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        found = await self._resolver.resolve(host, port, family)
-        admitted = [result for result in found if self._guard.admits(result["host"])]
-        if found and not admitted:
-            raise Refused(f"{host} has no address that is allowed")
-        return admitted
-
-    async def close(self) -> None:
-        await self._resolver.close()
-
-
 def _is_public(address: Address) -> bool:
     if any(address in network for network in _SPECIAL):
         return False
@@ -247,19 +194,9 @@ def _network(word: str) -> Network:
 
 
 def _pattern(word: str) -> str:
-    wild, name = ("*.", word[2:]) if word.startswith("*.") else ("", word)
-    pattern = wild + (name if name.isascii() else _encoded(name))
-    if not _HOST.fullmatch(pattern):
-        raise ValueError(f"{word!r} is not a host name, with *. before it or not")
-    return pattern
-
-
-def _encoded(name: str) -> str:
-    """Return a name as the HTTP client asks DNS for it."""
-    try:
-        return URL.build(scheme="https", host=name).raw_host or ""
-    except ValueError:
-        return ""
+    if not _HOST.fullmatch(word):
+        raise ValueError(f"{word!r} is not a host name, in ASCII (xn--…), with *. before it or not")
+    return word
 
 
 def _range(word: str) -> tuple[int, int]:

@@ -15,7 +15,6 @@ import uvloop
 
 from infra import logs
 from infra.dynamodb import schema
-from infra.callbacks import HttpCallbacks, tls_context
 from infra.dynamodb.client import Table
 from infra.dynamodb.store import DynamoTimerStore
 from infra.guard import AddressList, HostList, PortList, Rules
@@ -105,15 +104,6 @@ def rules(settings: Settings) -> Rules:
         allow_ports=PortList.parse(settings.allow_ports),
         allow_http=settings.allow_http,
     )
-
-
-def callbacks(settings: Settings) -> HttpCallbacks:
-    """Return what makes calls, or end the process where the file of certificates is no good."""
-    try:
-        tls = tls_context(settings.ca_file)
-    except OSError as error:
-        _exit(f"TIMERS_CA_FILE={settings.ca_file!r}: no certificates could be read: {error}")
-    return HttpCallbacks(connections=settings.concurrency, rules=rules(settings), tls=tls)
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:

@@ -19,6 +19,7 @@ from tests.services.port import free_port
 
 ROOT = Path(__file__).parents[1]
 PATIENCE_S = 60.0
+SIGNING_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("TIMERS_")}
 
 
@@ -94,6 +95,9 @@ class Stack:
             "TIMERS_RABBITMQ_URL": rabbitmq.url,
             "TIMERS_DYNAMODB_ENDPOINT": dynamodb.endpoint,
             "TIMERS_TABLE": f"timers-{uuid4().hex[:12]}",
+            "TIMERS_ALLOW_ADDRESSES": "loopback",
+            "TIMERS_ALLOW_HTTP": "true",
+            "TIMERS_SIGNING_SECRET": SIGNING_SECRET,
             "TIMERS_LOG_LEVEL": "info",
         } | settings
         self._folder = folder

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from random import Random
 
 from timers.ports import Call
+from timers.signature import sign
 from timers.stamps import rfc3339
 from timers.timer import Timer
 
 VERSION = "0.1.0"
 
 
-def call_for(timer: Timer, *, started_at_ms: int, random: Random) -> Call:
-    """Return the call of the next attempt on a claimed timer that starts now."""
+def call_for(timer: Timer, *, started_at_ms: int, random: Random, secrets: Sequence[bytes] = ()) -> Call:
+    """Return the call of the next attempt on a claimed timer that starts now, signed where there are secrets."""
     target = timer.target
     headers = dict(target.headers)
     content = None
@@ -22,6 +24,8 @@ def call_for(timer: Timer, *, started_at_ms: int, random: Random) -> Call:
     headers.setdefault("user-agent", f"timers/{VERSION}")
     headers["webhook-id"] = timer.id
     headers["webhook-timestamp"] = str(started_at_ms // 1000)
+    if secrets:
+        headers["webhook-signature"] = sign(secrets, timer.id, started_at_ms // 1000, content or b"")
     headers["timer-attempt"] = str(timer.attempts_made + 1)
     headers["timer-due-at"] = rfc3339(timer.due_at_ms)
     headers["timer-lateness-ms"] = str(started_at_ms - timer.next_attempt_at_ms)

@@ -17,6 +17,9 @@ write_settings() {
   keep_setting SETUP_STACK native
   keep_setting SETUP_CONSUMERS 2
   keep_setting TIMERS_API_PORT 8000
+  keep_setting TIMERS_ALLOW_ADDRESSES public,private,loopback
+  keep_setting TIMERS_ALLOW_HTTP true
+  keep_setting TIMERS_SIGNING_SECRET "whsec_$(random_bytes 32 | base64 | tr -d '\n')"
   keep_setting TIMERS_CONSUMER_PORT "$(next_free_port 8100 100)"
   keep_setting DYNAMODB_PORT "$(next_free_port 4566)"
   keep_setting RABBITMQ_NODE_PORT "$(next_free_port 5672)"
@@ -74,4 +77,6 @@ next_free_port() {
   echo "$port"
 }
 
-random_password() { od -An -N16 -tx1 /dev/urandom | tr -d ' \n'; }
+random_bytes() { head -c "$1" /dev/urandom; }
+
+random_password() { random_bytes 16 | od -An -tx1 | tr -d ' \n'; }
