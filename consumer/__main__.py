@@ -7,6 +7,8 @@ import logging
 import os
 import signal
 import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Final
 
 from consumer.gate import Gate
@@ -29,7 +31,7 @@ from timers.signature import parse_secrets
 
 logger = logging.getLogger(__name__)
 
-_LEAVE_S: Final = 3.0
+_GOODBYE_S: Final = 3.0
 _DRAIN_S: Final = 5.0
 
 
@@ -104,16 +106,24 @@ class Consumer:
     async def _stop(self) -> None:
         """Finish what is in progress, return what is held."""
         logger.info("consumer stopping", extra={"held": self._worker.held})
-        try:
+        async with _best_effort("pause"):
             await self._deliveries.pause()
-            await self._worker.stop(self._settings.stop_timeout)
-            async with asyncio.timeout(_LEAVE_S):
-                await self._shards.leave()
-        except (TimerError, TimeoutError) as error:
-            logger.warning("left without saying goodbye", extra={"reason": str(error)})
+        await self._worker.stop(self._settings.stop_timeout)
+        async with _best_effort("leave the shards"):
+            await self._shards.leave()
         await self._deliveries.stop()
         await self._queue.stop(_DRAIN_S)
         logger.info("consumer stopped")
+
+
+@asynccontextmanager
+async def _best_effort(step: str) -> AsyncIterator[None]:
+    """Give a step of the stop a few seconds; what it would have done, others find out by themselves."""
+    try:
+        async with asyncio.timeout(_GOODBYE_S):
+            yield
+    except (TimerError, TimeoutError) as error:
+        logger.warning("stopping without a goodbye", extra={"step": step, "reason": str(error)})
 
 
 def open_callbacks(settings: Settings) -> HttpCallbacks:

@@ -135,15 +135,23 @@ class Gate:
             target.failures = 0
             target.pause_s = FIRST_PAUSE_S
             return
+        was_shut = target.shut
         target.failures += 1
-        if target.shut:
-            target.shut_until = self._clock.monotonic() + target.pause_s
-            target.pause_s = min(2 * target.pause_s, LONGEST_PAUSE_S)
-            self._waiting.pop(key, None)
-            turned_away = list(target.line)
-            target.line.clear()
-            for visitor in turned_away:
-                visitor.turn_away()
+        if target.shut and not was_shut:
+            self._shut(target)
+            self._turn_line_away(key, target)
+        elif was_shut and self._clock.monotonic() >= target.shut_until:  # a probe, not a call from before
+            self._shut(target)
+
+    def _shut(self, target: _Target) -> None:
+        target.shut_until = self._clock.monotonic() + target.pause_s
+        target.pause_s = min(2 * target.pause_s, LONGEST_PAUSE_S)
+
+    def _turn_line_away(self, key: str, target: _Target) -> None:
+        self._waiting.pop(key, None)
+        visitors, target.line = target.line, deque()
+        for visitor in visitors:
+            visitor.turn_away()
 
     def _admits(self, target: _Target) -> bool:
         free = self._total - self.calling

@@ -11,7 +11,7 @@ from typing import Final, Protocol
 from consumer.gate import Called
 from timers import limits
 from timers.call import call_for
-from timers.errors import Conflict, TimerNotFound, Unavailable
+from timers.errors import BrokenTimer, Conflict, TimerNotFound, Unavailable
 from timers.ports import Callbacks, Clock, DelayQueue, TimerStore
 from timers.retry import Answer
 from timers.settle import lapsed, settled
@@ -91,6 +91,9 @@ class Handler:
         except Unavailable:
             await self._later(hint, self.clock.now_ms() + _TABLE_AWAY_MS)
             return None
+        except BrokenTimer as error:
+            logger.error("broken timer passed over", extra={"timer_id": hint.timer_id, "reason": str(error)})
+            return None
         if timer is None:
             await self._missed(hint, redelivered=redelivered)
             return None
@@ -116,7 +119,7 @@ class Handler:
             return
         try:
             timer = await self.store.get(hint.timer_id)
-        except TimerNotFound:
+        except (TimerNotFound, BrokenTimer):
             return
         except Unavailable:
             await self._later(hint, self.clock.now_ms() + _TABLE_AWAY_MS)
@@ -169,16 +172,25 @@ class Handler:
         while True:
             try:
                 await self.store.save(before, after)
+                break
             except Conflict:
-                logger.warning("outcome came too late to be stored", extra={"timer_id": before.id})
+                if not await self._is_stored(after):
+                    logger.warning("outcome came too late to be stored", extra={"timer_id": before.id})
+                    return
+                break
             except Unavailable:
-                if self.clock.now_ms() <= before.lease_until_ms + limits.CLOCK_SKEW_MS:
-                    await self.clock.sleep(_SETTLE_PAUSE_S)
-                    continue
-                logger.error("outcome could not be stored", extra={"timer_id": before.id})
-            else:
-                await self._publish_next(after)
-            return
+                if self.clock.now_ms() > before.lease_until_ms + limits.CLOCK_SKEW_MS:
+                    logger.error("outcome could not be stored", extra={"timer_id": before.id})
+                    return
+                await self.clock.sleep(_SETTLE_PAUSE_S)
+        await self._publish_next(after)
+
+    async def _is_stored(self, after: Timer) -> bool:
+        """Whether an earlier try, whose answer was lost, is what stands in the way."""
+        try:
+            return await self.store.get(after.id) == after
+        except (TimerNotFound, BrokenTimer, Unavailable):
+            return False
 
     async def _publish_next(self, timer: Timer) -> None:
         if timer.final or timer.next_attempt_at_ms - self.clock.now_ms() > self.horizon_ms:

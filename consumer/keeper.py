@@ -16,7 +16,7 @@ from typing import Final, Protocol
 from consumer.handler import take_over
 from consumer.shards import Shards
 from timers.errors import TimerError
-from timers.ports import Clock, DelayQueue, TimerStore
+from timers.ports import Clock, DelayQueue, Position, TimerStore
 from timers.service import GRACE_MS
 from timers.state import State
 from timers.timer import Timer
@@ -24,10 +24,11 @@ from timers.timer import Timer
 logger = logging.getLogger(__name__)
 
 _ROUND_S: Final = 1.0
+_TURN_S: Final = 0.02
 _REST_S: Final = 2.0
 """How long a shard that was gone through is left in peace; an idle service shall cost next to nothing."""
 
-_PAGE: Final = 500
+_PAGE: Final = 200
 _BUSY: Final = 1_000
 """How many hints may wait for consumers before the keeper adds no more."""
 
@@ -37,6 +38,10 @@ _GRACE_WHEN_BEHIND_MS: Final = 60_000
 
 _REPEAT_S: Final = 30.0
 _REMEMBERED: Final = 100_000
+
+
+Places = dict[int, Position]
+"""How far a shard was gone through, by shard."""
 
 
 class PacedQueue(DelayQueue, Protocol):
@@ -81,7 +86,8 @@ class Keeper:
         self._step_ms = spare_ms // 4
         self._backlog = backlog
         self._observer = observer
-        self._redriven_until_ms: dict[int, int] = {}
+        self._loaded_after: Places = {}
+        self._redriven_after: Places = {}
         self._rest_until: dict[int, float] = {}
         self._overdue: dict[int, int] = {}
         self._driven: OrderedDict[tuple[str, int], float] = OrderedDict()
@@ -94,33 +100,39 @@ class Keeper:
     async def run(self) -> None:
         """Keep until cancelled."""
         while True:
+            pause_s = _ROUND_S
             try:
-                await self.round()
+                if await self.round():
+                    pause_s = _TURN_S
             except TimerError as error:
                 logger.warning("keeper waits", extra={"reason": str(error)})
             except Exception:
                 logger.exception("keeper's round failed")
-            await self._clock.sleep(_ROUND_S)
+            await self._clock.sleep(pause_s)
 
-    async def round(self) -> None:
-        """Load and re-drive a bounded part of each shard. Raises Unavailable."""
+    async def round(self) -> bool:
+        """Load and re-drive a page of each shard; returns whether there is more. Raises Unavailable."""
         self._overdue = {shard: count for shard, count in self._overdue.items() if shard in self._shards.mine}
         for shard in list(self._shards.mine):
             await self._redrive(shard)
             await self._load(shard)
+        return bool(self._loaded_after or self._redriven_after)
 
     async def _load(self, shard: int) -> None:
         """Put on the wheel what has come near since the last round."""
         lease = self._shards.mine.get(shard)
         now_ms = self._clock.now_ms()
         edge_ms = now_ms + self._ahead_ms
-        if lease is None or lease.loaded_until_ms + self._step_ms > edge_ms:
+        if lease is None:
+            return
+        if shard not in self._loaded_after and lease.loaded_until_ms + self._step_ms > edge_ms:
             return
         from_ms = max(now_ms, lease.loaded_until_ms)
-        timers, next_ms = await self._page(shard, from_ms, edge_ms)
+        timers = await self._page(shard, from_ms, edge_ms, self._loaded_after)
         await self._publish([timer for timer in timers if timer.state is State.SCHEDULED])
         self._observer.loaded(len(timers))
-        self._shards.loaded(shard, next_ms)
+        self._turn_page(shard, timers, self._loaded_after)
+        self._shards.loaded(shard, edge_ms if len(timers) < _PAGE else timers[-1].next_attempt_at_ms)
 
     async def _redrive(self, shard: int) -> None:
         """
@@ -132,29 +144,26 @@ class Keeper:
             return
         now_ms = self._clock.now_ms()
         until_ms = now_ms - (_GRACE_WHEN_BEHIND_MS if self._backlog() >= _BEHIND else GRACE_MS)
-        timers, next_ms = await self._page(shard, self._redriven_until_ms.get(shard, 0), until_ms)
+        timers = await self._page(shard, 0, until_ms, self._redriven_after)
         self._overdue[shard] = sum(timer.state is State.SCHEDULED for timer in timers)
-        if next_ms < until_ms:
-            self._redriven_until_ms[shard] = next_ms
-        else:
-            self._redriven_until_ms[shard] = 0
-            self._rest_until[shard] = self._clock.monotonic() + _REST_S
         await self._take_over([timer for timer in timers if timer.lease_over(now_ms)])
         again = [timer for timer in timers if timer.state is State.SCHEDULED and self._due_again(timer)]
         await self._publish(again)
+        self._remember(again)
         self._observer.redriven(len(again))
+        self._turn_page(shard, timers, self._redriven_after)
+        if len(timers) < _PAGE:
+            self._rest_until[shard] = self._clock.monotonic() + _REST_S
 
-    async def _page(self, shard: int, from_ms: int, until_ms: int) -> tuple[Sequence[Timer], int]:
-        """Return the first timers of a window, and the time up to which it is done."""
-        limit = _PAGE
-        while True:
-            timers = await self._store.live(shard, from_ms=from_ms, until_ms=until_ms, limit=limit)
-            if len(timers) < limit:
-                return timers, until_ms
-            last_ms = timers[-1].next_attempt_at_ms
-            if last_ms > from_ms:
-                return timers, last_ms
-            limit *= 2  # all of them at one instant: only a larger page shows where it ends
+    async def _page(self, shard: int, from_ms: int, until_ms: int, places: Places) -> Sequence[Timer]:
+        return await self._store.live(shard, from_ms=from_ms, until_ms=until_ms, limit=_PAGE, after=places.get(shard))
+
+    def _turn_page(self, shard: int, timers: Sequence[Timer], places: Places) -> None:
+        """Go on behind a full page, and from the beginning after the last one."""
+        if len(timers) < _PAGE:
+            places.pop(shard, None)
+        else:
+            places[shard] = Position(*timers[-1].position)
 
     async def _publish(self, timers: Sequence[Timer]) -> None:
         """Publish and wait for every confirm, which also sets the pace. Raises Unavailable."""
@@ -164,13 +173,15 @@ class Keeper:
         await asyncio.gather(*(take_over(timer, self._store, self._queue, self._clock.now_ms()) for timer in timers))
 
     def _due_again(self, timer: Timer) -> bool:
-        """Whether this version was not driven lately, and from now on it was."""
+        """Whether this version was not driven lately."""
+        driven = self._driven.get((timer.id, timer.version), -_REPEAT_S)
+        return self._clock.monotonic() - driven >= _REPEAT_S
+
+    def _remember(self, driven: Sequence[Timer]) -> None:
         now = self._clock.monotonic()
-        key = (timer.id, timer.version)
-        if now - self._driven.get(key, -_REPEAT_S) < _REPEAT_S:
-            return False
-        self._driven[key] = now
-        self._driven.move_to_end(key)
-        if len(self._driven) > _REMEMBERED:
+        for timer in driven:
+            key = (timer.id, timer.version)
+            self._driven[key] = now
+            self._driven.move_to_end(key)
+        while len(self._driven) > _REMEMBERED:
             self._driven.popitem(last=False)
-        return True

@@ -92,6 +92,8 @@ class Batcher(Generic[Request, Result]):
             return
         try:
             results = await self._flush([request for request, _ in batch])
+            if len(results) != len(batch):
+                raise ValueError(f"{len(results)} results for {len(batch)} requests")
         except Exception as error:  # noqa: BLE001 - it is handed on to whoever waits
             results = [error] * len(batch)
         for (_, future), result in zip(batch, results, strict=True):

@@ -46,13 +46,17 @@ class MemoryTimerStore:
         self.timers[timer_id] = claimed
         return claimed
 
-    async def live(self, shard: int, *, from_ms: int, until_ms: int, limit: int) -> Sequence[Timer]:
+    async def live(
+        self, shard: int, *, from_ms: int, until_ms: int, limit: int, after: Position | None = None
+    ) -> Sequence[Timer]:
+        start = (after.at_ms, after.timer_id) if after else (-1, "")
         found = [
             timer
             for timer in self.timers.values()
             if not timer.final
             and slot(timer.id, self._shards) == shard
             and from_ms <= timer.next_attempt_at_ms < until_ms
+            and timer.position > start
         ]
         return sorted(found, key=lambda timer: timer.position)[:limit]
 

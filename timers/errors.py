@@ -7,6 +7,7 @@ The error tree. Nothing foreign (boto3's, pika's, aiohttp's errors) leaves ``inf
     ├── AlreadyExists       409  the chosen id is taken
     ├── IllegalTransition   409  too late, or not in a state that allows this
     ├── PreconditionFailed  412  If-Match / If-None-Match does not hold
+    ├── BrokenTimer         500  what is stored is not a timer
     ├── Conflict                 another writer moved the timer first (inside only: callers retry)
     ├── Overloaded          429  a bound is reached; nothing was done
     └── Unavailable         503  a part we stand on did not answer
@@ -55,6 +56,10 @@ class IllegalTransition(TimerError):
 
 class PreconditionFailed(TimerError):
     """The version that the client named is not the stored one."""
+
+
+class BrokenTimer(TimerError):
+    """What is stored under an id is not a timer; whoever meets it passes it over."""
 
 
 class Conflict(TimerError):

@@ -103,10 +103,13 @@ class TimerStore(Protocol):
         """
         ...
 
-    async def live(self, shard: int, *, from_ms: int, until_ms: int, limit: int) -> Sequence[Timer]:
+    async def live(
+        self, shard: int, *, from_ms: int, until_ms: int, limit: int, after: Position | None = None
+    ) -> Sequence[Timer]:
         """
         Return up to ``limit`` live timers of a shard planned within ``[from_ms, until_ms)``, soonest first.
 
+        ``after`` is the place of the last one of the page before. Fewer than ``limit``: there are no more.
         May miss the writes of the last second.
         """
         ...

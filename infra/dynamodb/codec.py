@@ -9,7 +9,7 @@ from typing import Any, Final
 from infra.dynamodb.client import Item
 from infra.dynamodb.schema import partition, shard_key
 from timers import limits
-from timers.errors import Invalid, TimerError
+from timers.errors import BrokenTimer, Invalid
 from timers.retry import RetryPolicy
 from timers.state import State
 from timers.target import Body, BodyKind, Target
@@ -18,10 +18,6 @@ from timers.wheel import slot
 
 _NEVER: Final = 253_402_300_799  # the year 9999, in seconds: a replayed timer must not expire
 _ROOM_FOR_HISTORY: Final = 24_000
-
-
-class BrokenItem(TimerError):
-    """A stored item that is not a timer."""
 
 
 def encode(timer: Timer, *, shards: int, retention_ms: int) -> Item:
@@ -46,11 +42,11 @@ def changes(before: Timer, after: Timer, *, shards: int, retention_ms: int) -> I
 
 
 def decode(item: Mapping[str, Any]) -> Timer:
-    """Return the timer of an item. Raises BrokenItem."""
+    """Return the timer of an item. Raises BrokenTimer."""
     try:
         return _decode(item)
     except (KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
-        raise BrokenItem(f"the item {item.get('id')!r} is not a timer: {error!r}") from error
+        raise BrokenTimer(f"the item {item.get('id')!r} is not a timer: {error!r}") from error
 
 
 def _decode(item: Mapping[str, Any]) -> Timer:

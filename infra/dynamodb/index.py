@@ -72,9 +72,17 @@ class Index:
             total += int(answer["Count"])
         return total
 
-    async def pages(self, wanted: Range, limit: int) -> AsyncGenerator[list[Entry]]:
-        """Yield all entries, soonest first; the first page has up to ``limit``."""
-        async for answer in self._queries(wanted, Limit=limit):
+    async def pages(self, wanted: Range, limit: int, after: Entry | None = None) -> AsyncGenerator[list[Entry]]:
+        """Yield all entries, soonest first; the first page has up to ``limit`` and begins behind ``after``."""
+        options: dict[str, Any] = {"Limit": limit}
+        if after is not None:
+            at_ms, item_id = after
+            options["ExclusiveStartKey"] = {
+                "id": {"S": item_id},
+                "shard": {"S": wanted.shard},
+                "at_ms": {"N": str(at_ms)},
+            }
+        async for answer in self._queries(wanted, **options):
             yield _entries(answer)
 
     async def _queries(self, wanted: Range, **options: Any) -> AsyncIterator[Any]:

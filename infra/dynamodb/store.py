@@ -15,7 +15,7 @@ from infra.dynamodb.client import Item, Rejected, Table
 from infra.dynamodb.index import Entry, Index, Range
 from infra.dynamodb.reads import Reads
 from infra.dynamodb.statements import Statement, Statements, insert, update
-from timers.errors import AlreadyExists, Conflict, TimerNotFound, Unavailable
+from timers.errors import AlreadyExists, BrokenTimer, Conflict, TimerNotFound, Unavailable
 from timers.ports import Counts, Filter, Page, Position
 from timers.state import State
 from timers.timer import Timer
@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 _FIRST_WAIT_S: Final = 0.05
 _LONGEST_WAIT_S: Final = 1.0
+_COUNT_PATIENCE_S: Final = 60.0
 _EXAMINED: Final = 5_000
 """How many timers one list or count looks at; a list goes on from there with its cursor."""
 
@@ -32,8 +33,9 @@ class DynamoTimerStore:
     """
     Timers as items of one table.
 
-    Each write leaves a ``writer`` token that no other write has, so that a write whose answer was lost is
-    recognised when it is tried again, and not taken for somebody else's.
+    Each write leaves a ``writer`` token that no other write has, and the first one also an ``origin`` that
+    stays, so that a write whose answer was lost is recognised when it is tried again, and not taken for
+    somebody else's.
     """
 
     def __init__(self, table: Table, *, shards: int, retention_ms: int, random: Random, patience: float) -> None:
@@ -48,7 +50,7 @@ class DynamoTimerStore:
 
     async def create(self, timer: Timer) -> None:
         item = codec.encode(timer, shards=self._shards, retention_ms=self._retention_ms)
-        item["writer"] = self._token()
+        item["writer"] = item["origin"] = self._token()
         try:
             await self._write(insert(self._table.name, item), item["writer"], timer.version)
         except Conflict:
@@ -85,10 +87,13 @@ class DynamoTimerStore:
             raise Unavailable("dynamodb", "a claim returned no item")
         return codec.decode(item)
 
-    async def live(self, shard: int, *, from_ms: int, until_ms: int, limit: int) -> Sequence[Timer]:
+    async def live(
+        self, shard: int, *, from_ms: int, until_ms: int, limit: int, after: Position | None = None
+    ) -> Sequence[Timer]:
         window = Range(schema.shard_key("live", shard), from_ms, until_ms)
+        start = None if after is None else (after.at_ms, after.timer_id)
         found: list[Timer] = []
-        async with self._patiently(), aclosing(self._index.pages(window, limit)) as pages:
+        async with self._patiently(), aclosing(self._index.pages(window, limit, start)) as pages:
             async for entries in pages:
                 # who has moved since the index was written is found at its new place, or not live any more
                 found += [
@@ -117,7 +122,7 @@ class DynamoTimerStore:
         return _page(found, limit, last)
 
     async def count(self, *, now_ms: int, grace_ms: int) -> Counts:
-        async with self._patiently():
+        async with _Patience(max(self._patience, _COUNT_PATIENCE_S)):
             totals = await asyncio.gather(*(self._count(group) for group in schema.PARTITIONS))
             overdue_total = await self._count("live", until_ms=now_ms - grace_ms)
             started = await self._started(now_ms)
@@ -190,7 +195,7 @@ class DynamoTimerStore:
                 continue
             try:
                 timers.append((entry, codec.decode(item)))
-            except codec.BrokenItem as error:
+            except BrokenTimer as error:
                 logger.error("broken item passed over", extra={"reason": str(error)})
         return timers
 
@@ -226,7 +231,7 @@ class DynamoTimerStore:
         item = await self._read(item_id)
         if item is None or int(item["version"]["N"]) < version:
             raise Conflict(item_id)
-        if item.get("writer") == writer:
+        if writer in (item.get("writer"), item.get("origin")):
             return item
         if int(item["version"]["N"]) > version:
             raise Unavailable("dynamodb", "the outcome of a write is not known")

@@ -80,6 +80,9 @@ class Supervisor:
             except (Unavailable, AMQPError, OSError) as error:
                 logger.warning("rabbitmq is away", extra={"purpose": self._name, "reason": str(error)})
                 wait = min(2 * wait, _LONGEST_WAIT_S)
+            except Exception:
+                logger.exception("rabbitmq session failed", extra={"purpose": self._name})
+                wait = _LONGEST_WAIT_S
             await asyncio.sleep(wait * self._random.uniform(0.5, 1))
 
     async def _live_once(self) -> None:

@@ -245,6 +245,18 @@ async def test_a_window_is_by_the_next_attempt_and_holds_firing_timers_too(store
     assert not await store.live(shard, from_ms=LATER_MS, until_ms=LATER_MS, limit=9)
 
 
+async def test_pages_of_many_timers_at_one_instant_follow_each_other(store: TimerStore) -> None:
+    timers = [make_timer(f"timer-{number}", due_at_ms=NOW_MS) for number in range(100)]
+    await add(store, *timers)
+    for shard in range(SHARDS):
+        found: list[Timer] = []
+        place = None
+        while page := await store.live(shard, from_ms=NOW_MS, until_ms=NOW_MS + 1, limit=3, after=place):
+            found += page
+            place = Position(*page[-1].position)
+        assert sorted(ids(found)) == sorted(timer.id for timer in timers if slot(timer.id, SHARDS) == shard)
+
+
 @pytest.mark.parametrize("state", [state for state in State if state not in LIVE])
 async def test_a_final_timer_is_not_live(store: TimerStore, state: State) -> None:
     await store.create(make_timer())

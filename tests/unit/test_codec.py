@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.dynamodb.client import Item
-from infra.dynamodb.codec import BrokenItem, changes, decode, encode
+from infra.dynamodb.codec import changes, decode, encode
 from tests.builders import NOW_MS, make_attempt, make_target, make_timer, timers
-from timers.errors import Invalid
+from timers.errors import BrokenTimer, Invalid
 from timers.state import State
 from timers.target import Body, BodyKind
 from timers.timer import Timer
@@ -75,7 +75,7 @@ def test_attributes_that_are_not_ours_are_passed_over() -> None:
 def test_an_item_without_an_attribute_is_broken(name: str) -> None:
     item = item_of(make_timer())
     del item[name]
-    with pytest.raises(BrokenItem):
+    with pytest.raises(BrokenTimer):
         decode(item)
 
 
@@ -96,7 +96,7 @@ def test_an_item_without_an_attribute_is_broken(name: str) -> None:
     ],
 )
 def test_an_item_with_a_bad_attribute_is_broken_and_named(name: str, value: Item) -> None:
-    with pytest.raises(BrokenItem, match=r"timer-1"):
+    with pytest.raises(BrokenTimer, match=r"timer-1"):
         decode({**item_of(make_timer()), name: value})
 
 
@@ -104,7 +104,7 @@ def test_an_item_with_a_bad_attribute_is_broken_and_named(name: str, value: Item
 def test_any_item_is_a_timer_or_broken(garbled: Item) -> None:
     try:
         decode({**item_of(make_timer()), **garbled})
-    except BrokenItem:
+    except BrokenTimer:
         return
 
 

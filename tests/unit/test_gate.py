@@ -179,6 +179,17 @@ def test_one_success_makes_up_for_all_failures_before() -> None:
     assert calls.enter("a") == [True]
 
 
+def test_calls_that_were_in_progress_when_a_target_was_shut_do_not_lengthen_the_pause() -> None:
+    calls = Calls(total=200, per_target=100)
+    calls.enter("a", 60)
+    for _ in range(60):
+        calls.gate.leave("a", Called(0.01, well=False))
+    calls.clock.advance(FIRST_PAUSE_S - 0.01)
+    assert calls.enter("a") == [False]
+    calls.clock.advance(0.01)
+    assert calls.enter("a") == [True]
+
+
 def test_when_a_target_is_shut_its_line_is_turned_away() -> None:
     calls = Calls(total=10, per_target=1)
     calls.fail("a", FAILURES_TO_SHUT - 1)

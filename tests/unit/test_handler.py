@@ -1,5 +1,6 @@
 """One hint, from due to done."""
 
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -8,7 +9,7 @@ from consumer.gate import Called
 from consumer.handler import Handler
 from infra.memory import MemoryTimerStore
 from tests.builders import NOW_MS, Answers, FakeClock, RecordingQueue, Unobserving, make_target, make_timer
-from timers.errors import Unavailable
+from timers.errors import BrokenTimer, Unavailable
 from timers.ports import Call
 from timers.retry import Answer, RetryPolicy
 from timers.state import State
@@ -198,6 +199,31 @@ async def test_a_claim_whose_answer_was_lost_is_not_lost_for_ever() -> None:
         handled += 1
         assert handled < 10
     assert len(scene.calls) == 1
+
+
+async def test_an_outcome_whose_answer_was_lost_is_known_as_stored_and_the_next_attempt_published() -> None:
+    scene = Scene(500)
+    hint = await scene.given(make_timer(retry=STEADY))
+    scene.store.lost["save"] = 1
+    await scene.handle(hint, redelivered=False)
+    stored = await scene.stored()
+    assert stored.state is State.SCHEDULED
+    assert scene.queue.hints == [stored.hint]
+
+
+class BrokenStore(PatchyStore):
+    """A store in which the timer is something else."""
+
+    async def claim(self, timer_id: str, version: int, *, now_ms: int, lease_until_ms: int) -> Timer | None:
+        raise BrokenTimer(timer_id)
+
+
+async def test_what_is_no_timer_is_passed_over() -> None:
+    scene = Scene()
+    scene.handler = replace(scene.handler, store=BrokenStore())
+    assert await scene.handle(make_timer().hint, redelivered=False) is None
+    assert not scene.calls
+    assert not scene.queue.hints
 
 
 async def test_an_outcome_is_written_again_until_the_table_takes_it() -> None:
