@@ -17,6 +17,7 @@ from api.schemas import (
     TimerList,
     TimerOut,
     TimerPatch,
+    fingerprint,
     parse_time,
     patched,
     stats_out,
@@ -27,7 +28,7 @@ from api.strict_json import StrictRoute, dumps
 from timers import limits
 from timers.errors import Invalid, TimerNotFound
 from timers.ports import Filter, Position
-from timers.service import Precondition, Timers
+from timers.service import IdempotencyKey, Precondition, Timers
 from timers.stamps import traceparent
 from timers.state import State
 from timers.timer import Timer
@@ -114,10 +115,29 @@ def _answer(timer: Timer, status: int = 200, **headers: str) -> Response:
     responses=documented(400, 409, 413, 415, 422),
     summary="Schedule a timer",
 )
-async def schedule(wish: NewTimerIn, service: Service, trace: Trace = None) -> Response:
-    spec = wish.spec(service.clock.now_ms(), traceparent(trace, service.random))
-    timer = await service.schedule(spec, wish.id)
+async def schedule(
+    wish: NewTimerIn,
+    service: Service,
+    idempotency_key: Annotated[
+        str | None,
+        Header(min_length=1, max_length=255, description="Repeat a request under its key and it is done once."),
+    ] = None,
+    trace: Trace = None,
+) -> Response:
+    now_ms = service.clock.now_ms()
+    spec = wish.spec(now_ms, traceparent(trace, service.random))
+    if idempotency_key is None:
+        timer = await service.schedule(spec, wish.id)
+    else:
+        key = IdempotencyKey(idempotency_key, fingerprint(wish))
+        timer, created = await service.schedule_once(spec, key, wish.id, now_ms=now_ms)
+        timer = timer if created else _as_created(timer, wish)
     return _answer(timer, 201, location=f"/v1/timers/{timer.id}")
+
+
+def _as_created(timer: Timer, wish: NewTimerIn) -> Timer:
+    """Return a timer as it was when this wish created it, whatever has become of it: the first answer again."""
+    return Timer.create(timer.id, wish.spec(timer.created_at_ms, timer.trace), timer.created_at_ms)
 
 
 @router.put(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from hashlib import sha256
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
@@ -267,6 +268,12 @@ class BatchOut(BaseModel):
     """What became of each item, in order."""
 
     results: list[OutcomeOut]
+
+
+def fingerprint(wish: NewTimerIn) -> str:
+    """Return what two requests have in common that wish for the same."""
+    text = json.dumps(wish.model_dump(), sort_keys=True, separators=(",", ":"))
+    return sha256(text.encode()).hexdigest()[:32]
 
 
 def timer_out(timer: Timer) -> dict[str, Any]:

@@ -5,6 +5,7 @@ The error tree. Nothing foreign (boto3's, pika's, aiohttp's errors) leaves ``inf
     ├── Invalid             422  the request names an impossible timer
     ├── TimerNotFound       404
     ├── AlreadyExists       409  the chosen id is taken
+    ├── KeyReused           422  an idempotency key came again with another request
     ├── IllegalTransition   409  too late, or not in a state that allows this
     ├── PreconditionFailed  412  If-Match / If-None-Match does not hold
     ├── BrokenTimer         500  what is stored is not a timer
@@ -43,6 +44,13 @@ class AlreadyExists(TimerError):
     def __init__(self, timer_id: str) -> None:
         super().__init__(f"a timer with the id {timer_id!r} exists already")
         self.timer_id = timer_id
+
+
+class KeyReused(TimerError):
+    """The idempotency key was used for another request."""
+
+    def __init__(self) -> None:
+        super().__init__("this Idempotency-Key was used with another body")
 
 
 class IllegalTransition(TimerError):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from hashlib import sha256
 from random import Random
 from typing import Final
 
-from timers.errors import AlreadyExists, Conflict, PreconditionFailed, TimerNotFound, Unavailable
+from timers.errors import AlreadyExists, Conflict, KeyReused, PreconditionFailed, TimerNotFound, Unavailable
 from timers.ports import Clock, Counts, DelayQueue, Filter, Page, Position, TimerStore
-from timers.stamps import uuid7
+from timers.stamps import uuid7, uuid8
 from timers.state import State
 from timers.timer import Spec, Timer
 
@@ -61,6 +62,28 @@ ANY: Final = Precondition()
 
 
 @dataclass(frozen=True, slots=True)
+class IdempotencyKey:
+    """
+    A client's name for one request, so that repeating it does nothing more.
+
+    The timer's id is made of the key: so the record of the key is the timer itself and lives as long.
+    """
+
+    key: str
+    fingerprint: str
+
+    @property
+    def timer_id(self) -> str:
+        """A UUID made of the key."""
+        return uuid8(sha256(f"timers:{self.key}".encode()).digest())
+
+    @property
+    def request(self) -> str:
+        """What is kept in the timer: which key, which request."""
+        return f"{self.timer_id}:{self.fingerprint}"
+
+
+@dataclass(frozen=True, slots=True)
 class Timers:
     """
     The use cases. A method that returns has written to the store what it says.
@@ -74,13 +97,37 @@ class Timers:
     random: Random
     horizon_ms: int
 
-    async def schedule(self, spec: Spec, timer_id: str | None = None) -> Timer:
-        """Create a timer. Raises AlreadyExists where the chosen id is taken."""
-        now_ms = self.clock.now_ms()
-        timer = Timer.create(timer_id or uuid7(now_ms, self.random), spec, now_ms)
+    async def schedule(
+        self, spec: Spec, timer_id: str | None = None, *, request: str | None = None, now_ms: int | None = None
+    ) -> Timer:
+        """
+        Create a timer. Raises AlreadyExists where the chosen id is taken.
+
+        ``now_ms`` is the time that the spec was made from, where it matters that both agree.
+        """
+        now_ms = self.clock.now_ms() if now_ms is None else now_ms
+        timer = Timer.create(timer_id or uuid7(now_ms, self.random), spec, now_ms, request)
         await self.store.create(timer)
         self._announce(timer)
         return timer
+
+    async def schedule_once(
+        self, spec: Spec, key: IdempotencyKey, timer_id: str | None = None, *, now_ms: int
+    ) -> tuple[Timer, bool]:
+        """
+        Create a timer, or return the one that the same request created before; also whether it was created.
+
+        Raises KeyReused where the key came with another request, AlreadyExists where the chosen id is taken.
+        """
+        try:
+            return await self.schedule(spec, timer_id or key.timer_id, request=key.request, now_ms=now_ms), True
+        except AlreadyExists:
+            timer = await self.store.get(timer_id or key.timer_id)
+        if timer.request == key.request:
+            return timer, False
+        if timer_id is None:
+            raise KeyReused
+        raise AlreadyExists(timer_id)
 
     async def replace(self, timer_id: str, spec: Spec, precondition: Precondition = ANY) -> tuple[Timer, bool]:
         """

@@ -67,6 +67,14 @@ def uuid7(now_ms: int, random: Random) -> str:
     return str(UUID(int=value))
 
 
+def uuid8(digest: bytes) -> str:
+    """Return a UUID of the first 16 bytes of a digest. Source: RFC 9562, 5.8."""
+    value = int.from_bytes(digest[:16], "big")
+    value = value & ~(0xF << 76) | 0x8 << 76
+    value = value & ~(0x3 << 62) | 0x2 << 62
+    return str(UUID(int=value))
+
+
 def traceparent(given: str | None, random: Random) -> str:
     """Return the given W3C traceparent, or that of a new trace where none (or none that is valid) was given."""
     if given is not None and _TRACEPARENT.fullmatch(given):

@@ -74,9 +74,11 @@ class Timer:
     """Attempts that count against the policy; a replay or a new due time starts afresh."""
     lease_until_ms: int = 0
     trace: str | None = None
+    request: str | None = None
+    """The fingerprint of the request that created it under an idempotency key."""
 
     @classmethod
-    def create(cls, timer_id: str, spec: Spec, now_ms: int) -> Self:
+    def create(cls, timer_id: str, spec: Spec, now_ms: int, request: str | None = None) -> Self:
         """Return the first version of a timer."""
         return cls(
             id=timer_id,
@@ -90,6 +92,7 @@ class Timer:
             created_at_ms=now_ms,
             updated_at_ms=now_ms,
             trace=spec.trace,
+            request=request,
         )
 
     @property
@@ -115,7 +118,7 @@ class Timer:
     def replaced(self, spec: Spec, now_ms: int) -> Timer:
         """Return this timer asked for anew, its history dropped."""
         state = advance(self.state, Event.REPLACE)
-        fresh = Timer.create(self.id, spec, now_ms)
+        fresh = Timer.create(self.id, spec, now_ms, self.request)
         return replace(fresh, state=state, version=self.version + 1, created_at_ms=self.created_at_ms)
 
     def edited(self, spec: Spec, now_ms: int) -> Timer:

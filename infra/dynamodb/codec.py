@@ -74,6 +74,7 @@ def _decode(item: Mapping[str, Any]) -> Timer:
         attempts_made=int(item.get("attempts_made", _ZERO)["N"]),
         lease_until_ms=int(item.get("lease_until_ms", _ZERO)["N"]),
         trace=spec["trace"],
+        request=spec.get("request"),
     )
 
 
@@ -120,13 +121,15 @@ def _spec_text(timer: Timer) -> str:
     }
     if target.body is not None:
         fields["body"] = [target.body.kind, target.body.text]
-    spec = {
+    spec: dict[str, Any] = {
         "target": fields,
         "retry": [retry.max_attempts, retry.min_backoff, retry.max_backoff, retry.multiplier, retry.jitter],
         "labels": dict(timer.labels),
         "created_at_ms": timer.created_at_ms,
         "trace": timer.trace,
     }
+    if timer.request is not None:
+        spec["request"] = timer.request
     return json.dumps(spec, ensure_ascii=False, separators=(",", ":"))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 from uuid import uuid4
@@ -303,3 +304,41 @@ async def test_the_openapi_document_is_complete(client: Client) -> None:
     }
     assert document["components"]["schemas"]["NewTimerIn"]["examples"]
     assert (await client.http.get("/docs")).status_code == 200
+
+
+async def test_a_request_repeated_under_its_key_is_done_once(client: Client, receiver: Receiver) -> None:
+    headers = {"idempotency-key": str(uuid4())}
+    body = {"delay": 0.5, "target": {"url": receiver.url("keyed"), "body": {"a": 1, "b": 2}}}
+    answers = await asyncio.gather(*(client.http.post("/v1/timers", json=body, headers=headers) for _ in range(20)))
+    [timer] = {answer.json()["id"] for answer in answers}
+    await client.until(timer, "delivered")
+    again = await client.http.post("/v1/timers", json=body, headers=headers)
+
+    assert {answer.status_code for answer in (*answers, again)} == {201}
+    assert {answer.text for answer in (*answers, again)} == {again.text}
+    assert again.headers["location"] == f"/v1/timers/{timer}"
+    assert len(receiver["keyed"]) == 1
+
+
+async def test_a_key_with_another_request_is_refused(client: Client) -> None:
+    headers = {"idempotency-key": str(uuid4())}
+    first = await client.http.post("/v1/timers", json=FAR, headers=headers)
+    other = await client.http.post("/v1/timers", json={**FAR, "delay": 5}, headers=headers)
+    assert (first.status_code, other.status_code) == (201, 422)
+    assert "Idempotency-Key" in problem(other)["detail"]
+
+
+async def test_a_key_goes_with_an_id_of_the_clients_choice(client: Client) -> None:
+    headers = {"idempotency-key": str(uuid4())}
+    body = {"id": str(uuid4()), **FAR}
+    first, second = [await client.http.post("/v1/timers", json=body, headers=headers) for _ in range(2)]
+    unkeyed = await client.http.post("/v1/timers", json=body)
+    assert (first.status_code, second.status_code, unkeyed.status_code) == (201, 201, 409)
+    assert first.text == second.text
+
+
+@pytest.mark.parametrize("key", ["", "x" * 256])
+async def test_a_key_has_bounds(client: Client, key: str) -> None:
+    response = await client.http.post("/v1/timers", json=FAR, headers={"idempotency-key": key})
+    assert response.status_code == 422
+    problem(response)
