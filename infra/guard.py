@@ -188,9 +188,11 @@ def _items(text: str) -> list[str]:
 
 def _network(word: str) -> Network:
     try:
-        return ip_network(word)
+        if "%" not in word:
+            return ip_network(word)
     except ValueError:
-        raise ValueError(f"{word!r} is not a network, and not one of public, private, loopback") from None
+        pass
+    raise ValueError(f"{word!r} is not a network, and not one of public, private, loopback")
 
 
 def _pattern(word: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -104,18 +105,24 @@ class Receiver:
 
 
 @asynccontextmanager
-async def receiving(port: int = 0) -> AsyncIterator[Receiver]:
-    """Serve on loopback, on a free port unless told which."""
+async def receiving(port: int = 0, *, everywhere: bool = False) -> AsyncIterator[Receiver]:
+    """Serve on 127.0.0.1, or on every address of the machine, on a free port unless told which."""
     app = web.Application(client_max_size=2**20)
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=1)
     receiver = Receiver(port)
     app.router.add_route("*", "/{path:.*}", receiver.handle)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", port)
-    await site.start()
+    listening = _everywhere(port) if everywhere else socket.create_server(("127.0.0.1", port))
+    await web.SockSite(runner, listening).start()
     receiver.port = runner.addresses[0][1]
     try:
         yield receiver
     finally:
         receiver.close()
         await runner.cleanup()
+
+
+def _everywhere(port: int) -> socket.socket:
+    if socket.has_dualstack_ipv6():
+        return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
+    return socket.create_server(("", port))

@@ -7,6 +7,7 @@ import pytest
 from tests.builders import NOW_MS, make_target, make_timer
 from timers.call import VERSION, call_for
 from timers.ports import Call
+from timers.signature import sign
 from timers.target import Body, BodyKind
 from timers.timer import Timer
 
@@ -67,3 +68,12 @@ def test_the_timers_own_headers_are_left_alone() -> None:
     target = make_target(headers={"x": "y"})
     call(make_timer(target=target))
     assert target.headers == {"x": "y"}
+
+
+@pytest.mark.parametrize(("body", "content"), [(None, b""), (Body(BodyKind.BASE64, "AP8="), b"\x00\xff")])
+def test_a_signature_covers_id_time_and_body(body: Body | None, content: bytes) -> None:
+    secrets = (b"a" * 24, b"b" * 24)
+    timer = make_timer("order-42", target=make_target(body=body))
+    made = call_for(timer, started_at_ms=NOW_MS + 999, random=Random(1), secrets=secrets)
+    assert made.headers["webhook-timestamp"] == str(NOW_MS // 1000)
+    assert made.headers["webhook-signature"] == sign(secrets, "order-42", NOW_MS // 1000, content)

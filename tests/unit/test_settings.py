@@ -60,12 +60,30 @@ def test_every_mistake_is_named_at_once() -> None:
         ("TIMERS_RETENTION_DAYS", "inf"),
         ("TIMERS_CONCURRENCY", "1.5"),
         ("TIMERS_PREFETCH", "65536"),
+        ("TIMERS_ALLOW_ADDRESSES", "10.0.0.1/8"),
+        ("TIMERS_DENY_ADDRESSES", "everything"),
+        ("TIMERS_ALLOW_HOSTS", "a*b"),
+        ("TIMERS_DENY_HOSTS", "a b"),
+        ("TIMERS_ALLOW_PORTS", "0-80"),
+        ("TIMERS_ALLOW_HTTP", "perhaps"),
         ("TIMERS_LOG_LEVEL", "loud"),
     ],
 )
 def test_a_value_out_of_range_is_named_in_one_line(name: str, value: str) -> None:
     message = refusal(**{name: value})
     assert message.startswith(f"{name}={value!r}: ")
+    assert "\n" not in message
+
+
+def test_a_secret_is_never_shown() -> None:
+    assert "hunter2" not in refusal(TIMERS_SIGNING_SECRET="whsec_hunter2")
+    good = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+    assert good not in repr(Settings.from_environment({"TIMERS_SIGNING_SECRET": good}))
+
+
+def test_a_refused_secret_is_named_in_one_line() -> None:
+    message = refusal(TIMERS_SIGNING_SECRET="whsec_hunter2")
+    assert message.startswith("TIMERS_SIGNING_SECRET: ")
     assert "\n" not in message
 
 
