@@ -16,6 +16,7 @@ from typing import Final, Protocol
 from consumer.handler import take_over
 from consumer.shards import Shards
 from timers.errors import TimerError
+from timers.limits import CLOCK_SKEW_MS
 from timers.ports import Clock, DelayQueue, Position, TimerStore
 from timers.service import GRACE_MS
 from timers.state import State
@@ -25,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 _ROUND_S: Final = 1.0
 _TURN_S: Final = 0.02
+_LEAST_SPARE_MS: Final = 1_000 + CLOCK_SKEW_MS
 _REST_S: Final = 2.0
 """How long a shard that was gone through is left in peace; an idle service shall cost next to nothing."""
 
@@ -79,9 +81,9 @@ class Keeper:
         self._queue = queue
         self._shards = shards
         self._clock = clock
-        # The api publishes what is due within the horizon; loading a little less far ahead leaves it time
-        # to be seen by the index, and clocks room to differ, so that nothing falls between the two.
-        spare_ms = min(60_000, horizon_ms // 10)
+        # The api publishes what is due within the horizon. Loading less far ahead than that leaves the index its
+        # second to show a timer, and the clocks their skew, so that nothing falls between the two.
+        spare_ms = max(min(horizon_ms // 10, 60_000), min(horizon_ms // 2, _LEAST_SPARE_MS))
         self._ahead_ms = horizon_ms - spare_ms
         self._step_ms = spare_ms // 4
         self._backlog = backlog

@@ -21,7 +21,7 @@ RECENT_MS: Final = 5 * 60_000
 """How far back the lateness in the stats looks."""
 
 _SAMPLE: Final = 1_000
-_TRIES: Final = 20
+_CONTENDED_S: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +135,8 @@ class Timers:
 
         Raises IllegalTransition where it is firing or final, PreconditionFailed.
         """
-        for _ in range(_TRIES):
+        until = self._give_up_at()
+        while self.clock.monotonic() < until:
             try:
                 return await self._replace_once(timer_id, spec, precondition)
             except (AlreadyExists, Conflict, TimerNotFound):
@@ -204,7 +205,8 @@ class Timers:
         return Stats(counts, overdue_ms, tuple(lateness))
 
     async def _move(self, timer_id: str, move: Callable[[Timer], Timer], precondition: Precondition) -> Timer:
-        for _ in range(_TRIES):
+        until = self._give_up_at()
+        while self.clock.monotonic() < until:
             before = await self.store.get(timer_id)
             precondition.check(before)
             after = move(before)
@@ -215,6 +217,10 @@ class Timers:
             except Conflict:
                 continue
         raise _contended()
+
+    def _give_up_at(self) -> float:
+        """Return when losing against other writers has gone on for too long."""
+        return self.clock.monotonic() + _CONTENDED_S
 
     async def _save(self, before: Timer, after: Timer) -> Timer:
         await self.store.save(before, after)

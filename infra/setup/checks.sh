@@ -8,9 +8,10 @@ run_checks() {
   export PATH=$VENV/bin:$PATH
   check ruff format --check
   check ruff check
-  check shellcheck --external-sources setup.sh .ci/run infra/*/*.sh requirements/refresh.sh
+  check shellcheck --external-sources setup.sh .ci/run infra/*/*.sh requirements/refresh.sh docs/explanation/model/check.sh
   check mypy
   check lint-imports --no-logo
+  check docs/explanation/model/check.sh
   check python -m pytest "$@"
 }
 

@@ -9,6 +9,7 @@ install_native() {
 
 install_for_tests() {
   install_packages
+  install_model_checker
   install_python "$VENV" dev
   install_table_server
 }
@@ -23,6 +24,13 @@ install_packages() {
   command -v curl >/dev/null || missing+=(curl)
   python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
   [ -x "$RABBITMQ" ] || missing+=(rabbitmq-server)
+  [ ${#missing[@]} -eq 0 ] || apt_install "${missing[@]}"
+}
+
+install_model_checker() {
+  local missing=()
+  command -v spin >/dev/null || missing+=(spin)
+  command -v cc >/dev/null || missing+=(gcc libc6-dev)
   [ ${#missing[@]} -eq 0 ] || apt_install "${missing[@]}"
 }
 
