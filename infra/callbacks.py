@@ -16,7 +16,7 @@ from infra.guard import Rules
 from timers.ports import Call
 from timers.retry import Answer, parse_retry_after
 
-_READ: Final = 1024
+READ: Final = 1024
 _BUFFER: Final = 8 * 1024  # past twice as much, the connection is not read until this is
 _DNS_CACHE_S: Final = 10
 _DNS_CACHE_SIZE: Final = 1000
@@ -99,9 +99,9 @@ async def _drain(response: aiohttp.ClientResponse) -> None:
     """Read a short body, so that the connection can be used again; drop the connection of a longer one."""
     body = response.content
     read = 0
-    while read <= _READ and not body.at_eof():
-        read += len(await body.read(_READ + 1 - read))
-    if read > _READ:
+    while read <= READ and not body.at_eof():
+        read += len(await body.read(READ + 1 - read))
+    if read > READ:
         response.close()
 
 

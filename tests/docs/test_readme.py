@@ -8,6 +8,7 @@ import pytest
 
 from api.batches import MAX_ITEMS
 from api.bounds import MAX_BATCH_BYTES, MAX_REQUEST_BYTES
+from infra import callbacks
 from tests.docs.markdown import ROOT, code_blocks, read, rows, section
 from tests.docs.settings_table import lines
 from timers import limits
@@ -23,6 +24,7 @@ LIMITS: dict[str, str] = {
     "url": f"{limits.MAX_URL_LENGTH:,} characters, http or https",
     "body of the call": f"{limits.MAX_BODY_BYTES // KIB} KiB",
     "headers of the call": f"{limits.MAX_HEADERS}, each up to {limits.MAX_HEADER_BYTES // KIB} KiB",
+    "answer to the call": f"{callbacks.READ // KIB} KiB of its body is read, 128 headers up to 8 KiB each",
     "labels": f"{limits.MAX_LABELS}, keys and values up to {limits.MAX_LABEL_LENGTH} characters",
     "timer as a whole": f"{limits.MAX_ITEM_BYTES // 1000} KB in the table",
     "time-out of a call": f"{limits.MIN_TIMEOUT_S:g} to {limits.MAX_TIMEOUT_S:g} s",
