@@ -1,0 +1,48 @@
+"""One fault from its calm to its verdict."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from random import Random
+from typing import Final
+
+from tests.faults.faults import Fault
+from tests.faults.ledger import Ledger, Verdict
+from tests.faults.load import Load
+from tests.faults.world import World
+
+_END_S: Final = 90.0
+_STRAY_S: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Length:
+    """How long and how hard: ``rate`` lives a second, ``before`` and ``after`` the fault in seconds."""
+
+    rate: float
+    before: float
+    after: float
+    whole: bool
+
+
+WHOLE: Final = Length(rate=12, before=5, after=3, whole=True)
+BRIEF: Final = Length(rate=10, before=2, after=0, whole=False)
+
+
+async def judge(world: World, name: str, fault: Fault, length: Length, seed: int) -> Verdict:
+    """Put the world under load, do the fault to it, wait until all is final, and compare."""
+    world.target.ledger = Ledger()
+    load = Load(world.clients, world.target, Random(seed), rate=length.rate)
+    stop = asyncio.Event()
+    running = asyncio.create_task(load.run(stop))
+    try:
+        await asyncio.sleep(length.before)
+        ended_ms = await fault.inject(world, load, fault.seconds if length.whole else fault.briefly)
+        await asyncio.sleep((fault.aftermath if length.whole else fault.aftermath / 4) + length.after)
+    finally:
+        stop.set()
+        await running
+    await load.finish(_END_S)
+    await asyncio.sleep(_STRAY_S)  # so that a call too many is seen as well
+    return world.target.ledger.verdict(name, ended_ms)
