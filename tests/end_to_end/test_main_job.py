@@ -7,9 +7,12 @@ import base64
 from itertools import pairwise
 
 import pytest
+from standardwebhooks import Webhook
 
 from tests.end_to_end.client import Client, due_ms
 from tests.receiver import Receiver, Reply
+from tests.services.port import free_port
+from tests.stack import SIGNING_SECRET
 
 QUICK = {"min_backoff": 0.2, "max_backoff": 2, "jitter": 0}
 
@@ -36,6 +39,23 @@ async def test_two_hundred_timers_over_ten_seconds_all_arrive_once(client: Clien
     due = {timer["id"]: due_ms(timer) for timer in timers}
     assert sorted(call.timer_id for call in calls) == sorted(due)
     assert min(call.at_ms - due[call.timer_id] for call in calls) >= 0
+
+
+async def test_a_call_is_signed_with_the_secret_of_the_settings(client: Client, receiver: Receiver) -> None:
+    await client.schedule(receiver.url("signed"), target={"body": {"order": 42}})
+    await client.schedule(receiver.url("empty"), target={"method": "GET"})
+
+    for path in ("signed", "empty"):
+        [call] = await receiver.wait(path)
+        Webhook(SIGNING_SECRET).verify(call.body, call.headers, json_parse=False)
+
+
+async def test_an_address_that_is_not_allowed_is_not_called(client: Client) -> None:
+    timer = await client.schedule("http://169.254.169.254/latest/meta-data/", retry={"max_attempts": 2, **QUICK})
+
+    dead = await client.until(timer["id"], "dead")
+
+    assert [attempt["error"] for attempt in dead["attempts"]] == 2 * ["address: 169.254.169.254 is not allowed"]
 
 
 async def test_the_call_is_the_one_that_was_asked_for(client: Client, receiver: Receiver) -> None:
@@ -206,7 +226,7 @@ async def test_a_target_that_never_answers_times_out_until_dead_and_can_be_repla
 
 
 async def test_a_refused_connection_is_retried(client: Client, receiver: Receiver) -> None:
-    timer = await client.schedule("http://127.0.0.1:1/", retry=QUICK | {"max_attempts": 2})
+    timer = await client.schedule(f"http://127.0.0.1:{free_port()}/", retry=QUICK | {"max_attempts": 2})
     dead = await client.until(timer["id"], "dead")
     assert len(dead["attempts"]) == 2
     assert "connection" in dead["attempts"][0]["error"]

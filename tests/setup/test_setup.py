@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from timers.signature import parse_secrets
+
 ROOT = Path(__file__).parents[2]
 SCRIPTS = ["setup.sh", "infra/setup", "infra/native", "infra/broker"]
 
@@ -87,6 +89,41 @@ def test_settings_are_for_their_owner_only_and_stay(checkout: Path, taken_port: 
     assert env_file.stat().st_mode & 0o777 == 0o600
     assert env_file.read_text() == first
     assert f"TIMERS_API_PORT='{taken_port}'" in first
+
+
+def test_an_installation_gets_a_signing_secret_of_its_own(checkout: Path, taken_port: int) -> None:
+    setup(checkout, "--native", TIMERS_API_PORT=str(taken_port))
+
+    settings = dict(line.split("=", 1) for line in (checkout / ".env").read_text().splitlines() if "=" in line)
+    [secret] = parse_secrets(settings["TIMERS_SIGNING_SECRET"])
+    assert len(secret) == 32
+
+
+def test_a_local_setup_opens_what_the_defaults_refuse(checkout: Path, taken_port: int) -> None:
+    setup(checkout, "--native", TIMERS_API_PORT=str(taken_port))
+
+    settings = (checkout / ".env").read_text().splitlines()
+    assert "TIMERS_ALLOW_ADDRESSES=public,private,loopback" in settings
+    assert "TIMERS_ALLOW_HTTP=true" in settings
+
+
+@pytest.mark.parametrize(
+    ("allowed", "said"), [("public,private,loopback", True), ("public, loopback", True), ("public", False)]
+)
+def test_that_neighbours_may_be_called_is_said(checkout: Path, allowed: str, said: bool) -> None:
+    functions = (checkout / "setup.sh").read_text().replace('main "$@"', "")
+    (checkout / "functions.sh").write_text(functions)
+
+    result = subprocess.run(
+        ["bash", "-c", ". ./functions.sh && show_reach"],
+        cwd=checkout,
+        env={"PATH": os.environ["PATH"], "TIMERS_ALLOW_ADDRESSES": allowed},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert ("may reach loopback and private addresses" in result.stdout) is said
 
 
 def test_who_is_not_root_is_told_what_to_install(checkout: Path) -> None:
