@@ -28,28 +28,34 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-async def _runs(built: World, arguments: argparse.Namespace) -> AsyncIterator[Verdict]:
-    for number in range(arguments.repeat):
-        for name in arguments.only or FAULTS:
-            seed = time.time_ns()
-            verdict = await judge(built, name, FAULTS[name], BRIEF if arguments.brief else WHOLE, seed)
-            print(number + 1, report.line(verdict), flush=True)
-            for sentence in verdict.details:
-                print("   ", sentence, flush=True)
-            yield verdict
+async def _run(built: World, number: int, arguments: argparse.Namespace) -> AsyncIterator[Verdict]:
+    for name in arguments.only or FAULTS:
+        verdict = await judge(built, name, FAULTS[name], BRIEF if arguments.brief else WHOLE, seed=time.time_ns())
+        print(number, report.line(verdict), flush=True)
+        for sentence in verdict.details:
+            print("   ", sentence, flush=True)
+        yield verdict
+
+
+async def _runs(built: World, arguments: argparse.Namespace) -> list[Verdict]:
+    """Run as often as told; the page is written after every run, as the last may be long in coming."""
+    began = time.monotonic()
+    verdicts: list[Verdict] = []
+    for number in range(1, arguments.repeat + 1):
+        verdicts += [verdict async for verdict in _run(built, number, arguments)]
+        if arguments.write:
+            report.write(verdicts, runs=number, seconds=time.monotonic() - began)
+    return verdicts
 
 
 async def _main(arguments: argparse.Namespace) -> int:
-    began = time.monotonic()
     with ExitStack() as closing:
         folder = Path(closing.enter_context(TemporaryDirectory(prefix="timers-")))
         rabbitmq = closing.enter_context(new_rabbitmq(folder))
         dynamodb = closing.enter_context(new_dynamodb(folder))
         async with world(rabbitmq, dynamodb, arguments.logs or folder) as built:
-            verdicts = [verdict async for verdict in _runs(built, arguments)]
+            verdicts = await _runs(built, arguments)
     print(report.table(verdicts))
-    if arguments.write:
-        report.write(verdicts, runs=arguments.repeat, seconds=time.monotonic() - began)
     return 1 if any(verdict.details for verdict in verdicts) else 0
 
 

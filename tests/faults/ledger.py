@@ -134,6 +134,8 @@ class Ledger:
         )
 
     def _violations(self) -> Iterator[tuple[str, str]]:
+        for timer_id in self.calls.keys() - self.entries.keys():
+            yield "stray", f"{timer_id} called, which was final before"
         for entry in self.entries.values():
             calls = sorted(self.calls[entry.timer_id], key=lambda call: call.started_ms)
             yield from (("lost", text) for text in _lost(entry, calls))
@@ -150,8 +152,8 @@ class Ledger:
 
         It cannot have been expected before its client was told that the timer is accepted.
         """
-        for timer_id, calls in self.calls.items():
-            entry = self.entries[timer_id]
+        for timer_id, entry in self.entries.items():
+            calls = self.calls[timer_id]
             if calls and not entry.aside:
                 first = min(calls, key=lambda call: call.started_ms)
                 told = entry.told(Kind.CREATE, Outcome.ACKNOWLEDGED) + entry.told(Kind.EDIT, Outcome.ACKNOWLEDGED)

@@ -16,8 +16,11 @@ from tests.faults.moment import now_ms
 from tests.faults.target import FAST, SILENT, SLOW, Target
 
 TIMEOUT_MS: Final = 2_000
-_TRIES: Final = 6
+_TRIES: Final = 20
 _PAUSE_S: Final = 0.5
+_FAR_S: Final = 60.0
+"""Due so late that it is fired before; were no fire ever answered, it would still be waited for."""
+
 PATIENCE_S: Final = 15.0
 _FINAL: Final = frozenset({"delivered", "dead", "cancelled", "expired"})
 _AT_ONCE: Final = 8
@@ -40,13 +43,20 @@ class Wish:
 
 
 class Load:
-    """Speaks to all apis, writes into the ledger what they answered, tries again where that is unknown."""
+    """
+    Speaks to all apis, writes into the ledger what they answered, tries again where that is unknown.
 
-    def __init__(self, apis: Sequence[httpx2.AsyncClient], target: Target, random: Random, *, rate: float) -> None:
+    ``rate`` timers begin a second, due within ``span`` seconds.
+    """
+
+    def __init__(
+        self, apis: Sequence[httpx2.AsyncClient], target: Target, random: Random, *, rate: float, span: float
+    ) -> None:
         self._apis = apis
         self._target = target
         self._random = random
         self._rate = rate
+        self._span = span
         self._lives: set[asyncio.Task[None]] = set()
 
     @property
@@ -89,10 +99,10 @@ class Load:
         await act()
 
     async def _wait(self) -> None:
-        await self._schedule(self._random.uniform(0.1, 6))
+        await self._schedule(self._random.uniform(0.1, self._span))
 
     async def _edit(self) -> None:
-        delay = self._random.uniform(1, 6)
+        delay = self._random.uniform(1, self._span)
         entry, wish = await self._schedule(delay)
         for marker in range(1, self._random.randint(1, 3) + 1):
             await asyncio.sleep(self._random.uniform(0, delay / 2))
@@ -102,19 +112,18 @@ class Load:
                 return
 
     async def _cancel(self) -> None:
-        delay = self._random.uniform(0.5, 6)
+        delay = self._random.uniform(0.5, self._span)
         entry, _ = await self._schedule(delay)
         await asyncio.sleep(self._random.uniform(0, delay + 0.2))
         await self._insist(entry, Kind.CANCEL, -1, 0, lambda api: api.request("DELETE", f"/v1/timers/{entry.timer_id}"))
 
     async def _fire(self) -> None:
-        entry, wish = await self._schedule(120)
-        await asyncio.sleep(self._random.uniform(0, 5))
+        entry, wish = await self._schedule(_FAR_S)
+        await asyncio.sleep(self._random.uniform(0, self._span))
         fire = self._insist(
             entry, Kind.FIRE, -1, wish.due_ms, lambda api: api.post(f"/v1/timers/{entry.timer_id}/fire")
         )
         if await fire is Outcome.UNKNOWN:
-            # nobody waits two minutes for it
             await self._insist(
                 entry, Kind.CANCEL, -1, 0, lambda api: api.request("DELETE", f"/v1/timers/{entry.timer_id}")
             )

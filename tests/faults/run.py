@@ -18,22 +18,23 @@ _STRAY_S: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Length:
-    """How long and how hard: ``rate`` lives a second, ``before`` and ``after`` the fault in seconds."""
+    """How hard and how long: ``rate`` timers a second, ``span``, ``before`` and ``after`` the fault in seconds."""
 
     rate: float
+    span: float
     before: float
     after: float
     whole: bool
 
 
-WHOLE: Final = Length(rate=12, before=5, after=3, whole=True)
-BRIEF: Final = Length(rate=10, before=2, after=0, whole=False)
+WHOLE: Final = Length(rate=12, span=6, before=5, after=3, whole=True)
+BRIEF: Final = Length(rate=10, span=4, before=2, after=0, whole=False)
 
 
 async def judge(world: World, name: str, fault: Fault, length: Length, seed: int) -> Verdict:
     """Put the world under load, do the fault to it, wait until all is final, and compare."""
     world.target.ledger = Ledger()
-    load = Load(world.clients, world.target, Random(seed), rate=length.rate)
+    load = Load(world.clients, world.target, Random(seed), rate=length.rate, span=length.span)
     stop = asyncio.Event()
     running = asyncio.create_task(load.run(stop))
     try:

@@ -81,6 +81,12 @@ def test_a_call_after_the_one_that_delivered_is_found() -> None:
     assert broken(ledger(calls=[call(), call(20_010, 20_020, attempt=2)])) == {"after-settled"}
 
 
+def test_a_call_of_an_earlier_day_is_found() -> None:
+    made = ledger(calls=[call()])
+    made.calls["b"] = [call()]
+    assert broken(made) == {"stray"}
+
+
 def test_nobody_waits_for_a_timer_before_it_is_accepted() -> None:
     made = ledger(calls=[call(DUE + 300)])
     assert made.verdict("none", DUE).worst_ms == 300
