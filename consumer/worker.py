@@ -21,6 +21,9 @@ logger = logging.getLogger(__name__)
 _CLAIM_AHEAD_MS: Final = 10
 """How long before its time a timer is claimed, so that the call can start on time."""
 
+_TOGETHER_MS: Final = 5
+"""How much sooner still, where another is claimed anyway: two claims in one table call cost half."""
+
 _LONGEST_HOLD_MS: Final = AIM_EARLY_MS + 2 * UNIT_MS
 _PAUSE_S: Final = 1.0
 
@@ -103,8 +106,8 @@ class Worker:
 
     def _wake(self) -> None:
         self._alarm = None
-        now_ms = self._clock.now_ms()
-        while self._held and self._held[0][0] <= now_ms:
+        until_ms = self._clock.now_ms() + _TOGETHER_MS
+        while self._held and self._held[0][0] <= until_ms:
             self._enter(heapq.heappop(self._held)[2])
         self._set_alarm()
 
