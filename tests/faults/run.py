@@ -27,8 +27,8 @@ class Length:
     whole: bool
 
 
-WHOLE: Final = Length(rate=12, span=6, before=5, after=3, whole=True)
-BRIEF: Final = Length(rate=10, span=4, before=2, after=0, whole=False)
+WHOLE: Final = Length(rate=12, span=8, before=5, after=3, whole=True)
+BRIEF: Final = Length(rate=10, span=6, before=2, after=0, whole=False)
 
 
 async def judge(world: World, name: str, fault: Fault, length: Length, seed: int) -> Verdict:

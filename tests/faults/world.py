@@ -22,8 +22,8 @@ from tests.faults.target import Target, target
 from tests.services import DynamoDB, RabbitMQ
 from tests.stack import Member, Stack
 
-HORIZON_S: Final = 3
-"""Short, so that half of the timers are loaded by a keeper."""
+HORIZON_S: Final = 5
+"""Short, so that many timers are loaded by a keeper."""
 
 
 @dataclass(frozen=True, slots=True)
