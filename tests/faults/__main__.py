@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import signal
 import time
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
@@ -49,6 +50,10 @@ async def _runs(built: World, arguments: argparse.Namespace) -> list[Verdict]:
 
 
 async def _main(arguments: argparse.Namespace) -> int:
+    task = asyncio.current_task()
+    assert task is not None
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     with ExitStack() as closing:
         folder = Path(closing.enter_context(TemporaryDirectory(prefix="timers-")))
         rabbitmq = closing.enter_context(new_rabbitmq(folder))

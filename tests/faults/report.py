@@ -66,6 +66,7 @@ def write(verdicts: Sequence[Verdict], *, runs: int, seconds: float) -> None:
             table=table(verdicts),
             faults="\n".join(_does(name, fault) for name, fault in FAULTS.items()),
             runs="One run" if runs == 1 else f"{runs} runs in a row",
+            repeat="" if runs == 1 else f" --repeat {runs}",
             sums=" of all runs together" if runs > 1 else "",
             minutes=round(seconds / 60),
             outcome="Every promise held." if not broken else f"**{broken} promises were broken.**",

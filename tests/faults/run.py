@@ -35,15 +35,13 @@ async def judge(world: World, name: str, fault: Fault, length: Length, seed: int
     """Put the world under load, do the fault to it, wait until all is final, and compare."""
     world.target.ledger = Ledger()
     load = Load(world.clients, world.target, Random(seed), rate=length.rate, span=length.span)
-    stop = asyncio.Event()
-    running = asyncio.create_task(load.run(stop))
-    try:
+    async with asyncio.TaskGroup() as group:
+        stop = asyncio.Event()
+        group.create_task(load.run(stop))
         await asyncio.sleep(length.before)
         ended_ms = await fault.inject(world, load, fault.seconds if length.whole else fault.briefly)
         await asyncio.sleep((fault.aftermath if length.whole else fault.aftermath / 4) + length.after)
-    finally:
         stop.set()
-        await running
     await load.finish(_END_S)
     await asyncio.sleep(_STRAY_S)  # so that a call too many is seen as well
     return world.target.ledger.verdict(name, ended_ms)
