@@ -9,6 +9,7 @@
 #   ./setup.sh --down            stop it; natively every timer is kept, LocalStack's free edition keeps none
 #   ./setup.sh --reset [--yes]   stop it and delete every timer, after asking (or without, with --yes)
 #   ./setup.sh test [ARG …]      check the code and run the tests; the arguments go to pytest
+#   ./setup.sh bench [ARG …]     measure it, natively; bench --help shows what there is
 #   ./setup.sh --help            show this
 #
 # Settings, ports among them, are kept in .env; what is set in the environment is taken and kept there.
@@ -20,6 +21,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 . infra/setup/native.sh
 . infra/setup/compose.sh
 . infra/setup/checks.sh
+. infra/setup/bench.sh
 
 main() {
   local action=up yes=
@@ -28,6 +30,11 @@ main() {
       test)
         shift
         run_checks "$@"
+        return
+        ;;
+      bench)
+        shift
+        run_bench "$@"
         return
         ;;
       --docker | --native) SETUP_STACK=${1#--} ;;

@@ -20,4 +20,5 @@ lock dev pyproject.toml --group native --group dev "$@"
 lock native pyproject.toml --group native --constraints requirements/dev.lock
 lock runtime pyproject.toml --constraints requirements/dev.lock
 lock node --group node "$@"
+lock bench --group bench --constraints requirements/dev.lock "$@"
 lock ministack --group ministack "$@"
