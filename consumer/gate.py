@@ -23,6 +23,8 @@ from timers.ports import Clock
 FAILURES_TO_SHUT: Final = 20
 FIRST_PAUSE_S: Final = 1.0
 LONGEST_PAUSE_S: Final = 30.0
+BUSY_PAUSE_S: Final = 2.0
+"""How long one is turned away at most from a target that is well but busy: longer, and later ones overtake it."""
 
 _LINE_S: Final = 1.0
 _WEIGHT: Final = 0.2
@@ -32,10 +34,10 @@ _REMEMBERED: Final = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Visitor:
-    """Who wants to call: exactly one of both is called, ``start`` perhaps later."""
+    """Who wants to call: exactly one of both is called, ``start`` perhaps later, ``turn_away`` with a longest pause."""
 
     start: Callable[[], None]
-    turn_away: Callable[[], None]
+    turn_away: Callable[[float], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,14 +90,14 @@ class Gate:
             if may_probe and self.calling < self._total:
                 self._begin(target, visitor)
             else:
-                visitor.turn_away()
+                visitor.turn_away(LONGEST_PAUSE_S)
         elif not target.line and self._admits(target):
             self._begin(target, visitor)
         elif len(target.line) < self._longest_line(target):
             target.line.append(visitor)
             self._waiting[key] = target
         else:
-            visitor.turn_away()
+            visitor.turn_away(BUSY_PAUSE_S)
 
     def leave(self, key: str, called: Called | None) -> None:
         """End what a visitor's start began; None where no call was made."""
@@ -151,7 +153,7 @@ class Gate:
         self._waiting.pop(key, None)
         visitors, target.line = target.line, deque()
         for visitor in visitors:
-            visitor.turn_away()
+            visitor.turn_away(LONGEST_PAUSE_S)
 
     def _admits(self, target: _Target) -> bool:
         free = self._total - self.calling

@@ -22,7 +22,6 @@ logger = logging.getLogger(__name__)
 
 _TABLE_AWAY_MS: Final = 2_000
 _AFTER_LEASE_MS: Final = limits.CLOCK_SKEW_MS + 100
-_LONGEST_BOUNCE_MS: Final = 30_000
 _SETTLE_PAUSE_S: Final = 0.5
 _SERVER_ERRORS: Final = 500
 
@@ -74,12 +73,6 @@ class Handler:
             leave(attempted.called if attempted else None)
         if attempted:
             await self._settle(attempted.before, attempted.after)
-
-    async def bounce(self, hint: Hint) -> None:
-        """Send a hint round again whose target is busy; no attempt is counted and the table not touched."""
-        longest = min(1_000 * 2**hint.bounces, _LONGEST_BOUNCE_MS)
-        wait = round(longest * self.random.uniform(0.5, 1))
-        await self._later(hint, self.clock.now_ms() + wait)
 
     async def forward(self, hint: Hint) -> None:
         """Send a hint on that came long before its time."""

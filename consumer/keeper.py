@@ -39,6 +39,8 @@ _GRACE_WHEN_BEHIND_MS: Final = 60_000
 """Where consumers are behind, what is overdue is most likely in their hands: driving it again adds to the load."""
 
 _REPEAT_S: Final = 30.0
+_LONGEST_REPEAT_S: Final = 3_600.0
+_MOST_TIMES: Final = 16
 _REMEMBERED: Final = 100_000
 
 
@@ -92,7 +94,7 @@ class Keeper:
         self._redriven_after: Places = {}
         self._rest_until: dict[int, float] = {}
         self._overdue: dict[int, int] = {}
-        self._driven: OrderedDict[tuple[str, int], float] = OrderedDict()
+        self._driven: OrderedDict[tuple[str, int], tuple[int, float]] = OrderedDict()
 
     @property
     def overdue(self) -> int:
@@ -175,15 +177,17 @@ class Keeper:
         await asyncio.gather(*(take_over(timer, self._store, self._queue, self._clock.now_ms()) for timer in timers))
 
     def _due_again(self, timer: Timer) -> bool:
-        """Whether this version was not driven lately."""
-        driven = self._driven.get((timer.id, timer.version), -_REPEAT_S)
-        return self._clock.monotonic() - driven >= _REPEAT_S
+        """Whether this version was not driven lately: each time that it was lengthens the pause."""
+        times, last = self._driven.get((timer.id, timer.version), (0, 0.0))
+        pause_s = min(_REPEAT_S * 2 ** (times - 1), _LONGEST_REPEAT_S)
+        return times == 0 or self._clock.monotonic() - last >= pause_s
 
     def _remember(self, driven: Sequence[Timer]) -> None:
         now = self._clock.monotonic()
         for timer in driven:
             key = (timer.id, timer.version)
-            self._driven[key] = now
+            times, _ = self._driven.get(key, (0, 0.0))
+            self._driven[key] = (min(times + 1, _MOST_TIMES), now)
             self._driven.move_to_end(key)
         while len(self._driven) > _REMEMBERED:
             self._driven.popitem(last=False)

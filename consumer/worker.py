@@ -10,6 +10,7 @@ from collections.abc import Coroutine
 from functools import partial
 from typing import Final, Protocol
 
+from consumer.bouncer import Bouncer
 from consumer.gate import Gate, Visitor
 from consumer.handler import Handler
 from timers.ports import Clock
@@ -51,6 +52,7 @@ class Worker:
 
     def __init__(self, handler: Handler, gate: Gate, clock: Clock) -> None:
         self._handler = handler
+        self._bouncer = Bouncer(handler.queue, clock, handler.random)
         self._gate = gate
         self._clock = clock
         self._held: list[tuple[int, int, Delivery]] = []
@@ -115,10 +117,10 @@ class Worker:
         hint = delivery.hint
         leave = partial(self._gate.leave, hint.target_key)
         handle = partial(self._handler.handle, hint, redelivered=delivery.redelivered, leave=leave)
-        bounce = partial(self._handler.bounce, hint)
+        bounce = partial(self._bouncer.bounce, hint)
         visitor = Visitor(
             start=lambda: self._spawn(self._acknowledge(delivery, handle())),
-            turn_away=lambda: self._spawn(self._acknowledge(delivery, bounce())),
+            turn_away=lambda pause_s: self._spawn(self._acknowledge(delivery, bounce(pause_s))),
         )
         self._gate.enter(hint.target_key, visitor)
 

@@ -42,7 +42,7 @@ class _WatchedQueue(SimulatedQueue):
 
     async def publish(self, hint: Hint, *, not_before_ms: int | None = None) -> None:
         await super().publish(hint, not_before_ms=not_before_ms)
-        self.world.promises.published()
+        self.world.promises.published(hint, self._process)
 
 
 class Node:

@@ -21,7 +21,7 @@ class Calls:
 
     def _enter(self, key: str) -> bool:
         before = len(self.turned_away)
-        self.gate.enter(key, Visitor(lambda: self.started.append(key), lambda: self.turned_away.append(key)))
+        self.gate.enter(key, Visitor(lambda: self.started.append(key), lambda _: self.turned_away.append(key)))
         return len(self.turned_away) == before
 
     def leave(self, key: str, times: int = 1, call_s: float | None = None) -> None:
@@ -99,7 +99,7 @@ def test_nobody_overtakes_who_stands_in_the_same_line() -> None:
     order: list[int] = []
 
     def visitor(number: int) -> Visitor:
-        return Visitor(lambda: order.append(number), lambda: order.append(-number))
+        return Visitor(lambda: order.append(number), lambda _: order.append(-number))
 
     for number in range(4):
         gate.enter("a", visitor(number))

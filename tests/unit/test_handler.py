@@ -336,18 +336,6 @@ async def test_an_outcome_that_somebody_else_has_overtaken_is_dropped() -> None:
     assert ((await scene.stored()).state, (await scene.stored()).version) == (State.SCHEDULED, 3)
 
 
-async def test_each_bounce_waits_longer_up_to_half_a_minute() -> None:
-    scene = Scene()
-    hint = make_timer().hint
-    for bounces in range(40):
-        await scene.handler.bounce(hint)
-        hint, at_ms = scene.queue.taken[-1]
-        longest_ms = min(1_000 * 2 ** min(bounces, 30), 30_000)
-        assert longest_ms / 2 <= at_ms - NOW_MS <= longest_ms
-        assert (hint.at_ms, hint.version) == (NOW_MS, 1)
-    assert hint.bounces == 30
-
-
 async def test_a_hint_that_came_long_before_its_time_is_sent_on_unchanged() -> None:
     scene = Scene()
     hint = make_timer(due_at_ms=NOW_MS + 60_000).hint

@@ -192,3 +192,11 @@ async def test_while_this_process_is_behind_only_the_long_overdue_are_driven_aga
     scene.backlog = 0
     await scene.round(3)
     assert scene.published() == {"lost": 1, "behind": 1}
+
+
+async def test_what_stays_overdue_is_driven_again_more_and_more_seldom(scene: Scene) -> None:
+    await scene.add(due_in(-10, "stuck"))
+    await scene.round(40, every=5.0)
+    assert scene.published() == {"stuck": 3}
+    await scene.round(300, every=5.0)
+    assert scene.published() == {"stuck": 6}

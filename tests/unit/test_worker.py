@@ -161,7 +161,7 @@ async def test_what_cannot_be_put_on_the_wheel_again_is_given_back(monkeypatch: 
 async def test_who_finds_the_line_full_is_sent_round_again() -> None:
     scene = Scene()
     key = make_timer().target.key
-    busy = Visitor(lambda: None, lambda: None)
+    busy = Visitor(lambda: None, lambda _: None)
     for _ in range(3):
         scene.gate.enter(key, busy)
     scene.gate.leave(key, Called(10_000.0, well=True))
