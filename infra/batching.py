@@ -2,7 +2,9 @@
 Group commit: requests that wait together travel together.
 
 While one batch is in flight the next one fills, so a lone request waits for nothing and a thousand
-share forty calls. A further batch takes off beside the one in flight only when it is full.
+share forty calls. A further batch takes off beside the one in flight only when it is full. A part of a
+batch waits until the last take-off is twice as long ago as a flight takes: at a few hundred requests a
+second that makes a half of the calls do, and the busier the machine the more they share.
 """
 
 from __future__ import annotations
@@ -10,9 +12,14 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Hashable, Sequence
-from typing import Generic, TypeVar
+from math import inf
+from typing import Final, Generic, TypeVar
 
 from timers.errors import Overloaded
+
+_PACE: Final = 2.0
+_LONGEST_FLIGHT_S: Final = 0.05
+"""A flight that took longer, because the table was away, says nothing of the next."""
 
 Request = TypeVar("Request")
 Result = TypeVar("Result")
@@ -24,7 +31,8 @@ class Batcher(Generic[Request, Result]):
 
     ``flush`` carries a batch and returns one result or exception per request, in order; if it raises,
     every request of the batch gets that exception. Two requests with the same ``key`` never share a batch.
-    At most ``waiting`` requests wait; one more raises Overloaded.
+    At most ``waiting`` requests wait; one more raises Overloaded. ``pace`` is how many flights' time lies
+    between the take-offs of parts of a batch.
     """
 
     def __init__(
@@ -35,15 +43,20 @@ class Batcher(Generic[Request, Result]):
         size: int,
         in_flight: int,
         waiting: int,
+        pace: float = _PACE,
     ) -> None:
         self._flush = flush
         self._key = key
         self._size = size
         self._most_in_flight = in_flight
         self._most_waiting = waiting
+        self._pace = pace
         self._waiting: deque[tuple[Request, asyncio.Future[Result]]] = deque()
         self._flights: set[asyncio.Task[None]] = set()
         self._planned = False
+        self._alarm: asyncio.TimerHandle | None = None
+        self._last_take_off = -inf
+        self._flight_s = 0.0
 
     async def submit(self, request: Request) -> Result:
         """Carry a request in some batch and return its own result, or raise its own exception."""
@@ -63,14 +76,27 @@ class Batcher(Generic[Request, Result]):
     def _take_off(self) -> None:
         self._planned = False
         while self._waiting and self._may_take_off():
+            self._last_take_off = asyncio.get_running_loop().time()
             flight = asyncio.create_task(self._fly(self._next_batch()))
             self._flights.add(flight)
             flight.add_done_callback(self._landed)
 
     def _may_take_off(self) -> bool:
-        if not self._flights:
+        if len(self._waiting) >= self._size:
+            return len(self._flights) < self._most_in_flight
+        if self._flights:
+            return False
+        loop = asyncio.get_running_loop()
+        at = self._last_take_off + self._pace * self._flight_s
+        if loop.time() >= at:
             return True
-        return len(self._waiting) >= self._size and len(self._flights) < self._most_in_flight
+        if self._alarm is None:
+            self._alarm = loop.call_at(at, self._wake)
+        return False
+
+    def _wake(self) -> None:
+        self._alarm = None
+        self._take_off()
 
     def _next_batch(self) -> list[tuple[Request, asyncio.Future[Result]]]:
         batch: dict[Hashable, tuple[Request, asyncio.Future[Result]]] = {}
@@ -90,12 +116,15 @@ class Batcher(Generic[Request, Result]):
     async def _fly(self, batch: list[tuple[Request, asyncio.Future[Result]]]) -> None:
         if not batch:
             return
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         try:
             results = await self._flush([request for request, _ in batch])
             if len(results) != len(batch):
                 raise ValueError(f"{len(results)} results for {len(batch)} requests")
         except Exception as error:  # noqa: BLE001 - it is handed on to whoever waits
             results = [error] * len(batch)
+        self._flight_s = min(loop.time() - began, _LONGEST_FLIGHT_S)
         for (_, future), result in zip(batch, results, strict=True):
             if future.done():
                 continue

@@ -40,8 +40,12 @@ def airport() -> Airport:
     return Airport()
 
 
-def batcher_of(airport: Airport, *, size: int = 3, in_flight: int = 2, waiting: int = 100) -> Batcher[str, str]:
-    return Batcher(airport.flush, key=lambda request: request[0], size=size, in_flight=in_flight, waiting=waiting)
+def batcher_of(
+    airport: Airport, *, size: int = 3, in_flight: int = 2, waiting: int = 100, pace: float = 0.0
+) -> Batcher[str, str]:
+    return Batcher(
+        airport.flush, key=lambda request: request[0], size=size, in_flight=in_flight, waiting=waiting, pace=pace
+    )
 
 
 async def submitted(batcher: Batcher[str, str], *requests: str) -> list[asyncio.Task[str]]:
@@ -55,6 +59,33 @@ async def test_a_lone_request_takes_off_at_once(airport: Airport) -> None:
     assert airport.batches == [["a"]]
     await airport.land(0)
     assert await task == "A"
+
+
+async def test_after_a_flight_a_part_of_a_batch_waits_its_pace_and_gathers_others(airport: Airport) -> None:
+    batcher = batcher_of(airport, pace=1e6)
+    first = await submitted(batcher, "a")
+    await airport.land(0)
+    assert await first[0] == "A"
+    waiting = await submitted(batcher, "b")
+    waiting += await submitted(batcher, "c")
+    assert airport.batches == [["a"]]
+
+    waiting += await submitted(batcher, "d")
+    assert airport.batches == [["a"], ["b", "c", "d"]]
+    await airport.land(1)
+    assert [await task for task in waiting] == ["B", "C", "D"]
+
+
+async def test_what_waits_for_its_pace_takes_off_by_itself(airport: Airport) -> None:
+    batcher = batcher_of(airport, pace=2.0)
+    await submitted(batcher, "a")
+    await airport.land(0)
+    (task,) = await submitted(batcher, "b")
+    async with asyncio.timeout(10):
+        while len(airport.batches) < 2:
+            await turns()
+    await airport.land(1)
+    assert await task == "B"
 
 
 async def test_requests_of_one_turn_travel_together(airport: Airport) -> None:
