@@ -96,6 +96,7 @@ class Batcher(Generic[Request, Result]):
 
     def _wake(self) -> None:
         self._alarm = None
+        self._last_take_off = -inf  # an alarm may go off a little early; asking the time again could spin
         self._take_off()
 
     def _next_batch(self) -> list[tuple[Request, asyncio.Future[Result]]]:
