@@ -8,7 +8,6 @@ still under way is dropped: what the keeper drives again while a target is down 
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import replace
 from random import Random
 from typing import Final
 
@@ -18,7 +17,6 @@ from timers.wheel import AIM_EARLY_MS, UNIT_MS
 
 _FIRST_PAUSE_S: Final = 1.0
 _REMEMBERED: Final = 100_000
-_MOST_BOUNCES: Final = 30
 _EARLY_MS: Final = AIM_EARLY_MS + UNIT_MS + 500
 """How much before its time a hint may come back, with something to spare."""
 
@@ -40,8 +38,7 @@ class Bouncer:
             return
         pause_s = min(_FIRST_PAUSE_S * 2**hint.bounces, longest_s) * self._random.uniform(0.5, 1)
         back_at_ms = now_ms + round(pause_s * 1000)
-        again = replace(hint, bounces=min(hint.bounces + 1, _MOST_BOUNCES))
-        await self._queue.publish(again, not_before_ms=back_at_ms)
+        await self._queue.publish(hint.sent_round(), not_before_ms=back_at_ms)
         self._remember(key, back_at_ms)
 
     def _remember(self, key: tuple[str, int], until_ms: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from random import Random
 from typing import Final, Protocol
 
@@ -98,8 +98,7 @@ class Handler:
         return await self.store.claim(hint.timer_id, hint.version, now_ms=now_ms, lease_until_ms=until_ms)
 
     async def _later(self, hint: Hint, at_ms: int) -> None:
-        again = replace(hint, bounces=min(hint.bounces + 1, 30))
-        await self.queue.publish(again, not_before_ms=max(at_ms, hint.at_ms))
+        await self.queue.publish(hint.sent_round(), not_before_ms=max(at_ms, hint.at_ms))
 
     async def _missed(self, hint: Hint, *, redelivered: bool) -> None:
         """

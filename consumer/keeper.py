@@ -116,7 +116,9 @@ class Keeper:
 
     async def round(self) -> bool:
         """Load and re-drive a page of each shard; returns whether there is more. Raises Unavailable."""
-        self._overdue = {shard: count for shard, count in self._overdue.items() if shard in self._shards.mine}
+        for kept in (self._overdue, self._loaded_after, self._redriven_after):
+            for lost in kept.keys() - self._shards.mine.keys():
+                del kept[lost]
         for shard in list(self._shards.mine):
             await self._redrive(shard)
             await self._load(shard)

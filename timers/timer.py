@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from timers import limits
 from timers.retry import Answer, RetryPolicy
 from timers.state import FINAL, Event, State, advance
 from timers.target import Target
+
+_MOST_BOUNCES: Final = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,10 @@ class Hint:
     target_key: str
     bounces: int = 0
     """How often it was sent round again because its target was busy."""
+
+    def sent_round(self) -> Hint:
+        """Return this hint for one more round."""
+        return replace(self, bounces=min(self.bounces + 1, _MOST_BOUNCES))
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,7 +75,9 @@ class Index:
     async def pages(self, wanted: Range, limit: int, after: Entry | None = None) -> AsyncGenerator[list[Entry]]:
         """Yield all entries, soonest first; the first page has up to ``limit`` and begins behind ``after``."""
         options: dict[str, Any] = {"Limit": limit}
-        if after is not None:
+        if after is not None and after[0] >= wanted.until_ms:
+            return
+        if after is not None and after[0] >= wanted.from_ms:  # DynamoDB refuses a start outside the range
             at_ms, item_id = after
             options["ExclusiveStartKey"] = {
                 "id": {"S": item_id},

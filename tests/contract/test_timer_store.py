@@ -257,6 +257,14 @@ async def test_pages_of_many_timers_at_one_instant_follow_each_other(store: Time
         assert sorted(ids(found)) == sorted(timer.id for timer in timers if slot(timer.id, SHARDS) == shard)
 
 
+async def test_a_page_may_begin_behind_a_place_outside_its_window(store: TimerStore) -> None:
+    await store.create(make_timer())
+    shard = slot("timer-1", SHARDS)
+    before, behind = Position(NOW_MS - 9, "x"), Position(NOW_MS + 9, "x")
+    assert ids(await store.live(shard, from_ms=NOW_MS, until_ms=NOW_MS + 1, limit=3, after=before)) == ["timer-1"]
+    assert not await store.live(shard, from_ms=NOW_MS, until_ms=NOW_MS + 1, limit=3, after=behind)
+
+
 @pytest.mark.parametrize("state", [state for state in State if state not in LIVE])
 async def test_a_final_timer_is_not_live(store: TimerStore, state: State) -> None:
     await store.create(make_timer())

@@ -200,3 +200,11 @@ async def test_what_stays_overdue_is_driven_again_more_and_more_seldom(scene: Sc
     assert scene.published() == {"stuck": 3}
     await scene.round(300, every=5.0)
     assert scene.published() == {"stuck": 6}
+
+
+async def test_a_shard_that_is_lost_in_the_middle_leaves_nothing_to_do(scene: Scene) -> None:
+    await scene.add(*(due_in(-10, f"timer-{number}") for number in range(2_000)))
+    await scene.shards.beat()
+    assert await scene.keeper.round()
+    await scene.shards.leave()
+    assert not await scene.keeper.round()
