@@ -13,7 +13,7 @@ from fastapi.responses import Response
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
-from api.schemas import Problem
+from api.schemas import TARGETS, UNKNOWN_TYPE, Problem
 from api.strict_json import dumps
 from timers.errors import (
     AlreadyExists,
@@ -138,9 +138,18 @@ def _field(detail: Mapping[str, Any], skip: Sequence[str]) -> dict[str, str]:
     path = [str(part) for part in detail["loc"]]
     if path and path[0] in skip:
         path = path[1:]
+    if path[:1] == ["target"]:
+        path[1:2] = _of_target(path[1:2], detail["type"])
     pointer = "".join("/" + part.replace("~", "~0").replace("/", "~1")[:200] for part in path)
     message = "there is no such field" if detail["type"] == "extra_forbidden" else detail["msg"]
     return {"pointer": pointer, "detail": message.removeprefix("Value error, ")}
+
+
+def _of_target(part: Sequence[str], error: str) -> Sequence[str]:
+    """Return a part of a path as clients know it: the framework puts the target's type into paths, or leaves it out."""
+    if error == UNKNOWN_TYPE:
+        return ["type"]
+    return [] if part and part[0] in TARGETS else part
 
 
 async def _of_http(_: Request, error: Exception) -> Response:

@@ -8,16 +8,17 @@ from collections.abc import Mapping
 from hashlib import sha256
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, WithJsonSchema
 
 from api.strict_json import dumps
 from timers import limits
+from timers.body import Body, BodyKind
 from timers.errors import Invalid
 from timers.retry import RetryPolicy
 from timers.service import Stats
 from timers.stamps import parse_duration, parse_rfc3339, rfc3339
 from timers.state import State
-from timers.target import Body, BodyKind, Target, check_target
+from timers.target import HttpTarget, LogTarget, Target, check_target
 from timers.timer import Spec, Timer
 
 _LEAST_DELAY_MS: Final = 1
@@ -75,36 +76,69 @@ Labels = Annotated[
 Id = Annotated[str, Field(pattern=f"^{limits.ID_PATTERN.pattern}$")]
 
 
+AnyBody = Annotated[Any, Field(description="Any JSON, or a string that is sent as it is. At most 256 KiB.")]
+Base64Body = Annotated[str | None, Field(description="A binary body, instead of `body`.")]
+
+
 class Strict(BaseModel):
     """A value of the contract: no field too many, no type bent."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-class TargetIn(Strict):
+class HttpTargetIn(Strict):
     """An HTTP endpoint and the request it gets."""
 
+    type: Literal["http"] = "http"
     url: str = Field(max_length=limits.MAX_URL_LENGTH, examples=["https://example.com/hook"])
     method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"] = "POST"
     headers: dict[str, str] = Field(default_factory=dict, max_length=limits.MAX_HEADERS)
-    body: Any = Field(None, description="Any JSON, or a string that is sent as it is. At most 256 KiB.")
-    body_base64: str | None = Field(None, description="A binary body, instead of `body`.")
+    body: AnyBody = None
+    body_base64: Base64Body = None
     timeout: float = Field(
         10.0, ge=limits.MIN_TIMEOUT_S, le=limits.MAX_TIMEOUT_S, description="Seconds for the whole call."
     )
 
     def target(self) -> Target:
         """Return the core's value. Raises Invalid."""
-        return check_target(Target(self.url, self.method, self.headers, self._body(), self.timeout))
+        body = _body(self.body, self.body_base64)
+        return check_target(HttpTarget(self.url, self.method, self.headers, body, self.timeout))
 
-    def _body(self) -> Body | None:
-        if self.body is not None and self.body_base64 is not None:
-            raise Invalid("/target/body_base64", "only one of body and body_base64")
-        if self.body_base64 is not None:
-            return Body(BodyKind.BASE64, self.body_base64)
-        if isinstance(self.body, str):
-            return Body(BodyKind.TEXT, self.body)
-        return None if self.body is None else Body(BodyKind.JSON, dumps(self.body).decode())
+
+class LogTargetIn(Strict):
+    """A line in the log of the consumer that handles it."""
+
+    type: Literal["log"]
+    body: AnyBody = None
+    body_base64: Base64Body = None
+
+    def target(self) -> Target:
+        """Return the core's value. Raises Invalid."""
+        return check_target(LogTarget(_body(self.body, self.body_base64)))
+
+
+def _body(body: Any, body_base64: str | None) -> Body | None:
+    if body is not None and body_base64 is not None:
+        raise Invalid("/target/body_base64", "only one of body and body_base64")
+    if body_base64 is not None:
+        return Body(BodyKind.BASE64, body_base64)
+    if isinstance(body, str):
+        return Body(BodyKind.TEXT, body)
+    return None if body is None else Body(BodyKind.JSON, dumps(body).decode())
+
+
+def _type_of(target: object) -> str | None:
+    """Return the type that a target says it has; one that says none is an HTTP endpoint."""
+    said = target.get("type", HttpTarget.type) if isinstance(target, dict) else getattr(target, "type", HttpTarget.type)
+    return said if isinstance(said, str) else None
+
+
+UNKNOWN_TYPE: Final = "unknown_target_type"
+TARGETS: Final = {"http": HttpTargetIn, "log": LogTargetIn}
+TargetIn = Annotated[
+    Annotated[HttpTargetIn, Tag("http")] | Annotated[LogTargetIn, Tag("log")],
+    Discriminator(_type_of, custom_error_type=UNKNOWN_TYPE, custom_error_message=f"one of {', '.join(TARGETS)}"),
+]
 
 
 class RetryIn(Strict):
@@ -319,11 +353,21 @@ def stats_out(stats: Stats) -> dict[str, Any]:
 
 
 def patched(timer: Timer, patch: Mapping[str, Any], now_ms: int) -> Spec:
-    """Return what a timer's client wishes after a merge patch. Raises ValidationError, Invalid."""
+    """
+    Return what a timer's client wishes after a merge patch. Raises ValidationError, Invalid.
+
+    A target of another type has nothing of the one before.
+    """
     wishes = {"due_at": timer.due_at_ms, **_wishes(timer)}
+    if _changes_type(timer.target, patch.get("target")):
+        del wishes["target"]
     if patch.get("delay") is not None and "due_at" not in patch:
         del wishes["due_at"]
     return TimerIn.model_validate(merge_patch(wishes, patch)).spec(now_ms, timer.trace)
+
+
+def _changes_type(target: Target, patch: object) -> bool:
+    return isinstance(patch, Mapping) and "type" in patch and (patch["type"] or HttpTarget.type) != target.type
 
 
 def merge_patch(value: Any, patch: Any) -> Any:
@@ -340,15 +384,9 @@ def merge_patch(value: Any, patch: Any) -> Any:
 
 
 def _wishes(timer: Timer) -> dict[str, Any]:
-    target, retry = timer.target, timer.retry
+    retry = timer.retry
     return {
-        "target": {
-            "url": target.url,
-            "method": target.method,
-            "headers": dict(target.headers),
-            **_body_out(target.body),
-            "timeout": target.timeout,
-        },
+        "target": _target_out(timer.target),
         "retry": {
             "max_attempts": retry.max_attempts,
             "min_backoff": retry.min_backoff,
@@ -358,6 +396,21 @@ def _wishes(timer: Timer) -> dict[str, Any]:
         },
         "labels": dict(timer.labels),
     }
+
+
+def _target_out(target: Target) -> dict[str, Any]:
+    match target:
+        case HttpTarget():
+            return {
+                "type": target.type,
+                "url": target.url,
+                "method": target.method,
+                "headers": dict(target.headers),
+                **_body_out(target.body),
+                "timeout": target.timeout,
+            }
+        case LogTarget():
+            return {"type": target.type, **_body_out(target.body)}
 
 
 def _body_out(body: Body | None) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from infra.metrics import Metrics
 from infra.rabbitmq.deliveries import RabbitDeliveries
 from infra.rabbitmq.queue import RabbitDelayQueue
 from infra.settings import Settings
+from infra.targets import Targets
 from timers.errors import TimerError
 from timers.signature import parse_secrets
 
@@ -46,7 +47,7 @@ class Consumer:
         store = wiring.store(settings, table, metrics)
         self._queue = RabbitDelayQueue(url, lanes=lanes, clock=clock, random=random, metrics=metrics)
         secrets = parse_secrets(settings.signing_secret.get_secret_value())
-        handler = Handler(store, self._queue, callbacks, clock, random, horizon_ms, metrics, secrets)
+        handler = Handler(store, self._queue, Targets(callbacks), clock, random, horizon_ms, metrics, secrets)
         gate = Gate(clock, total=settings.concurrency, per_target=settings.target_concurrency)
         self._worker = Worker(handler, gate, clock)
         self._deliveries = RabbitDeliveries(

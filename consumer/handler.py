@@ -10,7 +10,7 @@ from typing import Final, Protocol
 
 from consumer.gate import Called
 from timers import limits
-from timers.call import call_for
+from timers.call import action_for
 from timers.errors import BrokenTimer, Conflict, TimerNotFound, Unavailable
 from timers.ports import Callbacks, Clock, DelayQueue, TimerStore
 from timers.retry import Answer
@@ -23,7 +23,6 @@ logger = logging.getLogger(__name__)
 _TABLE_AWAY_MS: Final = 2_000
 _AFTER_LEASE_MS: Final = limits.CLOCK_SKEW_MS + 100
 _SETTLE_PAUSE_S: Final = 0.5
-_SERVER_ERRORS: Final = 500
 
 
 class Observer(Protocol):
@@ -134,14 +133,13 @@ class Handler:
         started_at_ms = self.clock.now_ms()
         if not _lease_covers_call(timer, started_at_ms):
             return _Attempted(timer, timer.released(started_at_ms), None)
-        call = call_for(timer, started_at_ms=started_at_ms, random=self.random, secrets=self.secrets)
+        action = action_for(timer, started_at_ms=started_at_ms, random=self.random, secrets=self.secrets)
         began = self.clock.monotonic()
-        answer = await self.callbacks.invoke(call)
+        answer = await self.callbacks.invoke(action)
         seconds = self.clock.monotonic() - began
         after = self._outcome(timer, answer, started_at_ms)
         self.observer.attempted(after, started_at_ms - timer.next_attempt_at_ms, seconds)
-        well = answer.status is not None and answer.status < _SERVER_ERRORS
-        return _Attempted(timer, after, Called(seconds, well))
+        return _Attempted(timer, after, Called(seconds, answer.well))
 
     async def _wait_until(self, at_ms: int) -> None:
         """Return at ``at_ms`` or later, never earlier: a loop's timers may go off a little early."""

@@ -8,6 +8,9 @@ import sys
 from datetime import UTC, datetime
 from typing import Final
 
+ECHO: Final = "timers.echo"
+"""The logger of what timers with a ``log`` target say: theirs is a delivery, whatever the level of the log."""
+
 _KNOWN: Final = frozenset(vars(logging.makeLogRecord({}))) | {
     "message",
     "asctime",
@@ -41,9 +44,15 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         at = datetime.fromtimestamp(record.created, UTC).strftime("%H:%M:%S.%f")[:-3]
-        fields = "".join(f" {key}={value}" for key, value in _fields(record).items())
+        fields = "".join(f" {key}={_in_one_line(value)}" for key, value in _fields(record).items())
         text = f"{at} {record.levelname.lower():7} {record.getMessage()}{fields}"
         return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
+
+
+def _in_one_line(value: object) -> str:
+    """Return a value as it is, unless it could be taken for another line or turn the terminal's colours."""
+    text = str(value)
+    return text if text.isprintable() else json.dumps(text)
 
 
 def configure(level: str, style: str) -> None:
@@ -51,6 +60,7 @@ def configure(level: str, style: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if style == "json" else TextFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    logging.getLogger(ECHO).setLevel(logging.INFO)
     for library in ("pika", "botocore", "boto3", "urllib3", "aiohttp", "asyncio", "uvicorn.access"):
         logging.getLogger(library).setLevel(max(logging.WARNING, logging.getLogger().level))
     logging.getLogger("pika").setLevel(logging.CRITICAL)  # each of its errors reaches us as an exception or a reason

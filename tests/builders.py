@@ -9,17 +9,18 @@ from typing import Any, Final
 
 from hypothesis import strategies as st
 
-from timers.ports import Call, Clock
+from timers.body import Body, BodyKind
+from timers.ports import Action, Call, Clock
 from timers.retry import Answer, RetryPolicy
 from timers.state import State
-from timers.target import Body, BodyKind, Target
+from timers.target import HttpTarget, LogTarget
 from timers.timer import Attempt, Hint, Spec, Timer
 
 NOW_MS: Final = 1_800_000_000_000
 
 
-def make_target(**changes: Any) -> Target:
-    return replace(Target("https://example.com/hook"), **changes)
+def make_target(**changes: Any) -> HttpTarget:
+    return replace(HttpTarget("https://example.com/hook"), **changes)
 
 
 def make_spec(**changes: Any) -> Spec:
@@ -73,8 +74,9 @@ class Answers:
         self.calls: list[tuple[int, Call]] = []
         """When each call began, and the call."""
 
-    async def invoke(self, call: Call) -> Answer:
-        self.calls.append((self._clock.now_ms(), call))
+    async def invoke(self, action: Action) -> Answer:
+        assert isinstance(action, Call)
+        self.calls.append((self._clock.now_ms(), action))
         if self._seconds:
             await self._clock.sleep(self._seconds)
         return self._script.pop(0) if len(self._script) > 1 else self._script[0]
@@ -130,14 +132,15 @@ policies: Final = st.builds(
     multiplier=st.floats(1, 100),
     jitter=st.floats(0, 1),
 )
+bodies: Final = st.none() | st.builds(Body, st.sampled_from(BodyKind), _TEXT)
 targets: Final = st.builds(
-    Target,
+    HttpTarget,
     url=_TEXT,
     method=st.sampled_from(["GET", "POST"]),
     headers=st.dictionaries(_TEXT, _TEXT, max_size=3),
-    body=st.none() | st.builds(Body, st.sampled_from(BodyKind), _TEXT),
+    body=bodies,
     timeout=st.floats(0.01, 300),
-)
+) | st.builds(LogTarget, bodies)
 attempts: Final = st.builds(
     Attempt,
     number=st.integers(1, 100),

@@ -1,21 +1,36 @@
-"""The request that a target gets."""
+"""What a target gets."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from random import Random
+from typing import Final
 
-from timers.ports import Call
+from timers.ports import Action, Call, Echo
 from timers.signature import sign
 from timers.stamps import rfc3339
+from timers.target import HttpTarget, LogTarget
 from timers.timer import Timer
 
 VERSION = "0.1.0"
+_ECHOED: Final = 4_096
+"""How many characters of a body a line of the log has."""
+
+
+def action_for(timer: Timer, *, started_at_ms: int, random: Random, secrets: Sequence[bytes] = ()) -> Action:
+    """Return what the next attempt on a claimed timer is that starts now."""
+    match timer.target:
+        case HttpTarget():
+            return call_for(timer, started_at_ms=started_at_ms, random=random, secrets=secrets)
+        case LogTarget(body):
+            text = body.text[:_ECHOED] if body else ""
+            return Echo(timer.id, text, timer.attempts_made + 1, started_at_ms - timer.next_attempt_at_ms)
 
 
 def call_for(timer: Timer, *, started_at_ms: int, random: Random, secrets: Sequence[bytes] = ()) -> Call:
     """Return the call of the next attempt on a claimed timer that starts now, signed where there are secrets."""
     target = timer.target
+    assert isinstance(target, HttpTarget)
     headers = dict(target.headers)
     content = None
     if target.body is not None:

@@ -159,11 +159,25 @@ class Call:
     timeout: float
 
 
+@dataclass(frozen=True, slots=True)
+class Echo:
+    """One line for the log: the text of a timer's body, and which attempt of which timer it is."""
+
+    timer_id: str
+    text: str
+    attempt: int
+    lateness_ms: int
+
+
+Action = Call | Echo
+"""What is done when a timer is due, by the type of its target."""
+
+
 class Callbacks(Protocol):
     """The targets."""
 
-    async def invoke(self, call: Call) -> Answer:
-        """Make a call and say how it ended; a failure is an answer, never an exception."""
+    async def invoke(self, action: Action) -> Answer:
+        """Do what a target wants and say how it ended; a failure is an answer, never an exception."""
         ...
 
 

@@ -10,6 +10,7 @@ from typing import Final
 
 _MAY_SAY_WHEN: Final = frozenset({429, 503})
 _GONE: Final = 410
+_SERVER_ERRORS: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,11 @@ class RetryPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """How a call ended: a status, or an error where none came; ``retry_after_ms`` and ``stop`` as the target said."""
+    """
+    How a call ended: with a status, or an error where none came, or neither where it was done.
+
+    ``retry_after_ms`` and ``stop`` are as the target said.
+    """
 
     status: int | None = None
     error: str | None = None
@@ -44,8 +49,13 @@ class Answer:
 
     @property
     def delivered(self) -> bool:
-        """Whether the target took it: any 2xx."""
-        return self.status is not None and 200 <= self.status < 300
+        """Whether the target took it: any 2xx, or what has no status to give."""
+        return self.error is None if self.status is None else 200 <= self.status < 300
+
+    @property
+    def well(self) -> bool:
+        """Whether the target is well, whatever it thought of the request."""
+        return self.error is None if self.status is None else self.status < _SERVER_ERRORS
 
     @property
     def refused_for_good(self) -> bool:

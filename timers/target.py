@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
-from typing import Final
+from typing import ClassVar, Final
 from urllib.parse import SplitResult, urlsplit
 
 from timers import limits
+from timers.body import Body, check_body
 from timers.errors import Invalid
 
 METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
@@ -37,42 +35,8 @@ _OF_THE_CONNECTION: Final = frozenset(
 )
 
 
-class BodyKind(StrEnum):
-    """How the client gave the body, and so how it is read back."""
-
-    JSON = "json"
-    TEXT = "text"
-    BASE64 = "base64"
-
-
 @dataclass(frozen=True, slots=True)
-class Body:
-    """A body as the client gave it: JSON text, plain text, or base64 of bytes."""
-
-    kind: BodyKind
-    text: str
-
-    def content(self) -> bytes:
-        """Return the bytes that are sent."""
-        if self.kind is BodyKind.BASE64:
-            return base64.b64decode(self.text)
-        return self.text.encode()
-
-    @property
-    def content_type(self) -> str:
-        """The content type where the client gave none."""
-        return _CONTENT_TYPES[self.kind]
-
-
-_CONTENT_TYPES: Final = {
-    BodyKind.JSON: "application/json",
-    BodyKind.TEXT: "text/plain; charset=utf-8",
-    BodyKind.BASE64: "application/octet-stream",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
+class HttpTarget:
     """An HTTP endpoint and the request it gets; ``timeout`` in seconds covers the whole call."""
 
     url: str
@@ -80,6 +44,8 @@ class Target:
     headers: Mapping[str, str] = field(default_factory=dict)
     body: Body | None = None
     timeout: float = 10.0
+
+    type: ClassVar = "http"
 
     @property
     def timeout_ms(self) -> int:
@@ -91,6 +57,20 @@ class Target:
         """Which receiver this is, for limits and fairness: scheme, host and port."""
         parts = urlsplit(self.url)
         return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}".lower()
+
+
+@dataclass(frozen=True, slots=True)
+class LogTarget:
+    """A line in the consumer's log."""
+
+    body: Body | None = None
+
+    type: ClassVar = "log"
+    timeout_ms: ClassVar = 1_000
+    key: ClassVar = "log"
+
+
+Target = HttpTarget | LogTarget
 
 
 def check_url(url: str) -> str:
@@ -162,35 +142,23 @@ def _is_latin(value: str) -> bool:
     return True
 
 
-def check_body(body: Body | None) -> Body | None:
-    """Return ``body`` if it is within bounds and decodes, else raise Invalid."""
-    if body is None:
-        return None
-    pointer = "/target/body_base64" if body.kind is BodyKind.BASE64 else "/target/body"
-    try:
-        content = _strict_content(body)
-    except (binascii.Error, ValueError):
-        raise Invalid(pointer, "not valid base64 or not valid Unicode text") from None
-    if len(content) > limits.MAX_BODY_BYTES:
-        raise Invalid(pointer, f"at most {limits.MAX_BODY_BYTES} bytes")
-    return body
-
-
-def _strict_content(body: Body) -> bytes:
-    if body.kind is BodyKind.BASE64:
-        return base64.b64decode(body.text, validate=True)
-    return body.content()
-
-
 def check_target(target: Target) -> Target:
     """Return a target that can be called, with normal header names, else raise Invalid."""
+    match target:
+        case HttpTarget():
+            return _check_http(target)
+        case LogTarget():
+            return LogTarget(check_body(target.body))
+
+
+def _check_http(target: HttpTarget) -> HttpTarget:
     check_url(target.url)
     if target.method not in METHODS:
         raise Invalid("/target/method", f"one of {', '.join(METHODS)}")
     if not limits.MIN_TIMEOUT_S <= target.timeout <= limits.MAX_TIMEOUT_S:
         raise Invalid("/target/timeout", f"{limits.MIN_TIMEOUT_S} to {limits.MAX_TIMEOUT_S} seconds")
     headers = check_headers(target.headers)
-    return Target(target.url, target.method, headers, check_body(target.body), target.timeout)
+    return HttpTarget(target.url, target.method, headers, check_body(target.body), target.timeout)
 
 
 def _escape(name: str) -> str:

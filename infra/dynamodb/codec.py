@@ -9,10 +9,11 @@ from typing import Any, Final
 from infra.dynamodb.client import Item
 from infra.dynamodb.schema import partition, shard_key
 from timers import limits
+from timers.body import Body, BodyKind
 from timers.errors import BrokenTimer, Invalid
 from timers.retry import RetryPolicy
 from timers.state import State
-from timers.target import Body, BodyKind, Target
+from timers.target import HttpTarget, LogTarget, Target
 from timers.timer import Attempt, Timer
 from timers.wheel import slot
 
@@ -51,7 +52,6 @@ def decode(item: Mapping[str, Any]) -> Timer:
 
 def _decode(item: Mapping[str, Any]) -> Timer:
     spec = json.loads(item["spec"]["S"])
-    target, body = spec["target"], spec["target"].get("body")
     at_ms = item["at_ms"]
     return Timer(
         id=item["id"]["S"],
@@ -59,13 +59,7 @@ def _decode(item: Mapping[str, Any]) -> Timer:
         version=int(item["version"]["N"]),
         due_at_ms=int(item["due_at_ms"]["N"]),
         next_attempt_at_ms=int(item.get("next_attempt_at_ms", at_ms)["N"]),
-        target=Target(
-            url=target["url"],
-            method=target["method"],
-            headers=target["headers"],
-            body=Body(BodyKind(body[0]), body[1]) if body else None,
-            timeout=target["timeout"],
-        ),
+        target=_target(spec["target"]),
         retry=RetryPolicy(*spec["retry"]),
         labels=spec["labels"],
         created_at_ms=int(spec["created_at_ms"]),
@@ -76,6 +70,18 @@ def _decode(item: Mapping[str, Any]) -> Timer:
         trace=spec["trace"],
         request=spec.get("request"),
     )
+
+
+def _target(fields: Mapping[str, Any]) -> Target:
+    given = fields.get("body")
+    body = Body(BodyKind(given[0]), given[1]) if given else None
+    match fields.get("type", HttpTarget.type):
+        case HttpTarget.type:
+            return HttpTarget(fields["url"], fields["method"], fields["headers"], body, fields["timeout"])
+        case LogTarget.type:
+            return LogTarget(body)
+        case other:
+            raise ValueError(f"no target has the type {other!r}")
 
 
 def _whole(timer: Timer, shards: int, retention_ms: int) -> Item:
@@ -112,17 +118,9 @@ def _moving(timer: Timer, shards: int, retention_ms: int) -> Item:
 
 
 def _spec_text(timer: Timer) -> str:
-    target, retry = timer.target, timer.retry
-    fields: dict[str, Any] = {
-        "url": target.url,
-        "method": target.method,
-        "headers": dict(target.headers),
-        "timeout": target.timeout,
-    }
-    if target.body is not None:
-        fields["body"] = [target.body.kind, target.body.text]
+    retry = timer.retry
     spec: dict[str, Any] = {
-        "target": fields,
+        "target": _target_fields(timer.target),
         "retry": [retry.max_attempts, retry.min_backoff, retry.max_backoff, retry.multiplier, retry.jitter],
         "labels": dict(timer.labels),
         "created_at_ms": timer.created_at_ms,
@@ -131,6 +129,20 @@ def _spec_text(timer: Timer) -> str:
     if timer.request is not None:
         spec["request"] = timer.request
     return json.dumps(spec, ensure_ascii=False, separators=(",", ":"))
+
+
+def _target_fields(target: Target) -> dict[str, Any]:
+    """Return what is stored of a target; without a type it is an HTTP endpoint."""
+    fields: dict[str, Any] = {}
+    match target:
+        case HttpTarget():
+            fields |= {"url": target.url, "method": target.method}
+            fields |= {"headers": dict(target.headers), "timeout": target.timeout}
+        case LogTarget():
+            fields["type"] = target.type
+    if target.body is not None:
+        fields["body"] = [target.body.kind, target.body.text]
+    return fields
 
 
 def _attempts_text(timer: Timer) -> str:

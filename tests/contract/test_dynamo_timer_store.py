@@ -24,10 +24,10 @@ from tests.contract.proxy import (
     refuse,
     reply,
 )
+from timers.body import Body, BodyKind
 from timers.errors import AlreadyExists, Conflict, Invalid, TimerNotFound, Unavailable
 from timers.ports import Filter
 from timers.state import State
-from timers.target import Body, BodyKind
 from timers.timer import Timer
 from timers.wheel import slot
 

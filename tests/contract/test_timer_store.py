@@ -9,11 +9,11 @@ import pytest
 
 from tests.builders import NOW_MS, make_attempt, make_target, make_timer
 from tests.contract.conftest import SHARDS
+from timers.body import Body, BodyKind
 from timers.errors import AlreadyExists, Conflict, TimerNotFound
 from timers.ports import Filter, Position, TimerStore
 from timers.retry import Answer, RetryPolicy
 from timers.state import LIVE, State
-from timers.target import Body, BodyKind
 from timers.timer import Timer
 from timers.wheel import slot
 

@@ -24,10 +24,10 @@ from tests.builders import make_target, make_timer
 from tests.docs.markdown import code_blocks, read
 from tests.receiver import Received, Receiver, receiving
 from tests.services.port import free_port
+from timers.body import Body, BodyKind
 from timers.call import call_for
 from timers.ports import Call
 from timers.signature import parse_secrets
-from timers.target import Body, BodyKind
 
 NEW = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 OLD = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"

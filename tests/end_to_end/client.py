@@ -23,7 +23,10 @@ class Client:
         target = {"url": url, **fields.pop("target", {})}
         if "due_at" not in fields:
             fields["delay"] = delay
-        return _json(await self.http.post("/v1/timers", json={"target": target, **fields}), 201)
+        return await self.create(target=target, **fields)
+
+    async def create(self, **fields: Any) -> Json:
+        return _json(await self.http.post("/v1/timers", json=fields), 201)
 
     async def read(self, timer_id: str) -> Json:
         return _json(await self.http.get(f"/v1/timers/{timer_id}"), 200)

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 from tests.simulation.nodes import TARGETS, Api
 from tests.simulation.plan import Op, Wish
 from tests.simulation.promises import Broken
+from timers.body import Body, BodyKind
 from timers.errors import TimerError, Unavailable
 from timers.retry import RetryPolicy
 from timers.service import ANY, Precondition
-from timers.target import Body, BodyKind, Target
+from timers.target import HttpTarget
 from timers.timer import Spec, Timer
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class Clients:
         return Precondition(versions=frozenset({self._seen[op.timer]}))
 
     def _spec(self, op: Op, now_ms: int) -> Spec:
-        target = Target(
+        target = HttpTarget(
             url=f"http://target-{op.timer % TARGETS}/",
             body=Body(BodyKind.TEXT, f"{op.wish} at {op.at_s:.6f}"),
             timeout=(0.5, 2.0, 5.0)[op.timer % 3],

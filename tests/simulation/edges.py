@@ -12,7 +12,7 @@ from infra.dynamodb.store import DynamoTimerStore
 from tests.simulation.loop import Process
 from tests.simulation.plan import Moment, Reply
 from timers.errors import AlreadyExists, Conflict, TimerNotFound, Unavailable
-from timers.ports import Call, Counts, Filter, Page, Position
+from timers.ports import Action, Call, Counts, Filter, Page, Position
 from timers.retry import Answer
 from timers.state import State
 from timers.timer import Timer
@@ -198,7 +198,8 @@ class SimulatedTargets:
         self._world = world
         self._process = process
 
-    async def invoke(self, call: Call) -> Answer:
+    async def invoke(self, call: Action) -> Answer:
+        assert isinstance(call, Call)
         world, process = self._world, self._process
         timer_id = call.headers["webhook-id"]
         running = world.promises.started(call, process)

@@ -5,12 +5,14 @@ from random import Random
 import pytest
 
 from tests.builders import NOW_MS, make_target, make_timer
-from timers.call import VERSION, call_for
-from timers.ports import Call
+from timers.body import Body, BodyKind
+from timers.call import VERSION, action_for, call_for
+from timers.ports import Call, Echo
 from timers.signature import sign
-from timers.target import Body, BodyKind
+from timers.target import LogTarget
 from timers.timer import Timer
 
+LONG = Body(BodyKind.TEXT, "a" * 5_000)
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
@@ -36,6 +38,18 @@ def test_a_call_is_what_the_client_asked_for() -> None:
     assert (made.url, made.method, made.timeout, made.content) == ("http://a.example/b", "PUT", 2.5, None)
     assert made.headers["x-team"] == "billing"
     assert "content-type" not in made.headers
+
+
+def test_a_line_of_the_log_says_which_timer_and_how_late() -> None:
+    timer = make_timer("order-42", target=LogTarget(Body(BodyKind.JSON, '{"a":1}')), attempts_made=2)
+    made = action_for(timer, started_at_ms=NOW_MS + 7, random=Random(1))
+    assert made == Echo("order-42", '{"a":1}', attempt=3, lateness_ms=7)
+
+
+def test_a_line_of_the_log_is_bounded() -> None:
+    made = action_for(make_timer(target=LogTarget(LONG)), started_at_ms=NOW_MS, random=Random(1))
+    assert isinstance(made, Echo)
+    assert made.text == "a" * 4_096
 
 
 @pytest.mark.parametrize(

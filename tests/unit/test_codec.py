@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from infra.dynamodb.client import Item
 from infra.dynamodb.codec import changes, decode, encode
 from tests.builders import NOW_MS, make_attempt, make_target, make_timer, timers
+from timers.body import Body, BodyKind
 from timers.errors import BrokenTimer, Invalid
 from timers.state import State
-from timers.target import Body, BodyKind
 from timers.timer import Timer
 
 WEEK_MS = 7 * 86_400_000

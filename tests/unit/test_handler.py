@@ -10,7 +10,7 @@ from consumer.handler import Handler
 from infra.memory import MemoryTimerStore
 from tests.builders import NOW_MS, Answers, FakeClock, RecordingQueue, Unobserving, make_target, make_timer
 from timers.errors import BrokenTimer, Unavailable
-from timers.ports import Call
+from timers.ports import Action, Call
 from timers.retry import Answer, RetryPolicy
 from timers.state import State
 from timers.timer import Hint, Timer
@@ -326,10 +326,10 @@ async def test_an_outcome_that_somebody_else_has_overtaken_is_dropped() -> None:
     hint = await scene.given(make_timer())
     invoke = scene.callbacks.invoke
 
-    async def overtaken(call: Call) -> Answer:
+    async def overtaken(action: Action) -> Answer:
         claimed = await scene.stored()
         await scene.store.save(claimed, claimed.lapsed(claimed.lost_attempt(), NOW_MS, NOW_MS))
-        return await invoke(call)
+        return await invoke(action)
 
     scene.callbacks.invoke = overtaken  # type: ignore[method-assign]
     await scene.handle(hint, redelivered=False)

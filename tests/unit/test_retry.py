@@ -34,6 +34,18 @@ def test_every_other_status_is_tried_again(status: int) -> None:
     assert after(Answer(status)) == RetryAt(NOW_MS + 1_000)
 
 
+def test_what_is_done_without_a_status_delivers() -> None:
+    assert after(Answer()) == Delivered()
+
+
+@pytest.mark.parametrize(
+    ("answer", "well"),
+    [(Answer(204), True), (Answer(404), True), (Answer(503), False), (Answer(error="dns: …"), False), (Answer(), True)],
+)
+def test_a_target_that_answers_is_well_whatever_it_thinks_of_the_request(answer: Answer, well: bool) -> None:
+    assert answer.well is well
+
+
 def test_no_answer_at_all_is_tried_again() -> None:
     assert after(Answer(error="timeout")) == RetryAt(NOW_MS + 1_000)
 

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from tests.builders import make_target
 from timers import limits
+from timers.body import Body, BodyKind, check_body
 from timers.errors import Invalid
-from timers.target import Body, BodyKind, check_body, check_headers, check_target, check_url
+from timers.target import check_headers, check_target, check_url
 
 GOOD_URLS = [
     "http://localhost",

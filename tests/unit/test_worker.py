@@ -13,7 +13,7 @@ from infra.clock import SystemClock
 from infra.memory import MemoryTimerStore
 from tests.builders import Answers, RecordingQueue, Unobserving, make_timer, turns
 from timers.errors import Unavailable
-from timers.ports import Call
+from timers.ports import Action
 from timers.retry import Answer
 from timers.state import State
 from timers.timer import Hint, Timer
@@ -56,10 +56,10 @@ class SlowAnswers(Answers):
         self.begun = asyncio.Event()
         self.may_end = asyncio.Event()
 
-    async def invoke(self, call: Call) -> Answer:
+    async def invoke(self, action: Action) -> Answer:
         self.begun.set()
         await self.may_end.wait()
-        return await super().invoke(call)
+        return await super().invoke(action)
 
 
 class Scene:
