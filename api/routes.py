@@ -132,7 +132,7 @@ async def schedule(
         key = IdempotencyKey(idempotency_key, fingerprint(wish))
         timer, created = await service.schedule_once(spec, key, wish.id, now_ms=now_ms)
         timer = timer if created else _as_created(timer, wish)
-    return _answer(timer, 201, location=f"/v1/timers/{timer.id}")
+    return _answer(timer, 201, location=f"/v1/timers/{timer.name}")
 
 
 def _as_created(timer: Timer, wish: NewTimerIn) -> Timer:
@@ -158,7 +158,7 @@ async def replace(
     spec = wish.spec(service.clock.now_ms(), traceparent(trace, service.random))
     timer, created = await service.replace(timer_id, spec, expected)
     if created:
-        return _answer(timer, 201, location=f"/v1/timers/{timer.id}")
+        return _answer(timer, 201, location=f"/v1/timers/{timer.name}")
     return _answer(timer)
 
 
@@ -282,7 +282,7 @@ def _position(cursor: str | None) -> Position | None:
     try:
         fields: Any = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
         at_ms, timer_id = fields
-        if not isinstance(at_ms, int) or not isinstance(timer_id, str) or not 0 <= at_ms < 10**15:
+        if not isinstance(at_ms, int) or not 0 <= at_ms < 10**15 or not limits.ID_PATTERN.fullmatch(timer_id):
             raise ValueError
     except (binascii.Error, ValueError, TypeError, RecursionError):
         raise Invalid("/query/cursor", "not a cursor that this service gave") from None

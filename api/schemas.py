@@ -313,7 +313,7 @@ def fingerprint(wish: NewTimerIn) -> str:
 def timer_out(timer: Timer) -> dict[str, Any]:
     """Return a timer as clients see it."""
     return {
-        "id": timer.id,
+        "id": timer.name,
         "state": timer.state.value,
         "version": timer.version,
         "due_at": rfc3339(timer.due_at_ms),

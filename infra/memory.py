@@ -70,8 +70,8 @@ class MemoryTimerStore:
         page = tuple(found[:limit])
         return Page(page, Position(*page[-1].position) if more else None)
 
-    async def count(self, *, now_ms: int, grace_ms: int) -> Counts:
-        timers = self.timers.values()
+    async def count(self, *, tenant: str, now_ms: int, grace_ms: int) -> Counts:
+        timers = [timer for timer in self.timers.values() if timer.tenant == tenant]
         overdue = [
             timer.next_attempt_at_ms
             for timer in timers
@@ -80,9 +80,11 @@ class MemoryTimerStore:
         by_state = {state: sum(timer.state is state for timer in timers) for state in State}
         return Counts(by_state, len(overdue), min(overdue, default=None))
 
-    async def delivered(self, *, since_ms: int, limit: int) -> Sequence[Timer]:
+    async def delivered(self, *, tenant: str, since_ms: int, limit: int) -> Sequence[Timer]:
         found = [
-            timer for timer in self.timers.values() if timer.state is State.DELIVERED and timer.due_at_ms >= since_ms
+            timer
+            for timer in self.timers.values()
+            if timer.tenant == tenant and timer.state is State.DELIVERED and timer.due_at_ms >= since_ms
         ]
         return sorted(found, key=lambda timer: timer.position, reverse=True)[:limit]
 

@@ -152,7 +152,7 @@ attempts: Final = st.builds(
 )
 timers: Final = st.builds(
     Timer,
-    id=st.from_regex(r"[A-Za-z0-9._:-]{1,20}", fullmatch=True),
+    id=st.from_regex(r"([a-z0-9]{1,5}/)?[A-Za-z0-9._:-]{1,20}", fullmatch=True),
     state=st.sampled_from(State),
     version=st.integers(1, 2**31),
     due_at_ms=_TIMES,

@@ -37,10 +37,10 @@ def call_for(timer: Timer, *, started_at_ms: int, random: Random, secrets: Seque
         content = target.body.content()
         headers.setdefault("content-type", target.body.content_type)
     headers.setdefault("user-agent", f"timers/{VERSION}")
-    headers["webhook-id"] = timer.id
+    headers["webhook-id"] = name = timer.name
     headers["webhook-timestamp"] = str(started_at_ms // 1000)
     if secrets:
-        headers["webhook-signature"] = sign(secrets, timer.id, started_at_ms // 1000, content or b"")
+        headers["webhook-signature"] = sign(secrets, name, started_at_ms // 1000, content or b"")
     headers["timer-attempt"] = str(timer.attempts_made + 1)
     headers["timer-due-at"] = rfc3339(timer.due_at_ms)
     headers["timer-lateness-ms"] = str(started_at_ms - timer.next_attempt_at_ms)

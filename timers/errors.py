@@ -16,6 +16,8 @@ The error tree. Nothing foreign (boto3's, pika's, aiohttp's errors) leaves ``inf
 
 from __future__ import annotations
 
+from timers.tenant import name_of
+
 
 class TimerError(Exception):
     """Any error of this service."""
@@ -34,7 +36,7 @@ class TimerNotFound(TimerError):
     """No timer has this id."""
 
     def __init__(self, timer_id: str) -> None:
-        super().__init__(f"no timer has the id {timer_id!r}")
+        super().__init__(f"no timer has the id {name_of(timer_id)!r}")
         self.timer_id = timer_id
 
 
@@ -42,7 +44,7 @@ class AlreadyExists(TimerError):
     """The id that the client chose is taken."""
 
     def __init__(self, timer_id: str) -> None:
-        super().__init__(f"a timer with the id {timer_id!r} exists already")
+        super().__init__(f"a timer with the id {name_of(timer_id)!r} exists already")
         self.timer_id = timer_id
 
 

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from timers.retry import Answer
 from timers.state import State
+from timers.tenant import DEFAULT
 from timers.timer import Hint, Timer
 
 
@@ -29,17 +30,19 @@ class Clock(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """What to list; times bound ``Timer.listed_at_ms``, ``due_after_ms`` included, ``due_before_ms`` not."""
+    """What to list of whose; times bound ``Timer.listed_at_ms``, ``due_after_ms`` included, ``due_before_ms`` not."""
 
     states: frozenset[State] = frozenset(State)
     due_after_ms: int | None = None
     due_before_ms: int | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
+    tenant: str = DEFAULT
 
     def admits(self, timer: Timer) -> bool:
         """Whether a timer is listed."""
         return (
-            timer.state in self.states
+            timer.tenant == self.tenant
+            and timer.state in self.states
             and (self.due_after_ms is None or timer.listed_at_ms >= self.due_after_ms)
             and (self.due_before_ms is None or timer.listed_at_ms < self.due_before_ms)
             and all(timer.labels.get(key) == value for key, value in self.labels.items())
@@ -118,12 +121,12 @@ class TimerStore(Protocol):
         """Return the timers that ``wanted`` admits, soonest due first. May miss the writes of the last second."""
         ...
 
-    async def count(self, *, now_ms: int, grace_ms: int) -> Counts:
-        """Return how many timers there are; the overdue are live ones planned before ``now_ms - grace_ms``."""
+    async def count(self, *, tenant: str, now_ms: int, grace_ms: int) -> Counts:
+        """Return how many timers a tenant has; the overdue are live ones planned before ``now_ms - grace_ms``."""
         ...
 
-    async def delivered(self, *, since_ms: int, limit: int) -> Sequence[Timer]:
-        """Return about ``limit`` of the latest delivered timers that were due since ``since_ms``, in no order."""
+    async def delivered(self, *, tenant: str, since_ms: int, limit: int) -> Sequence[Timer]:
+        """Return about ``limit`` of a tenant's latest delivered timers, due since ``since_ms``, in no order."""
         ...
 
     async def check(self) -> None:

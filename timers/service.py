@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from random import Random
 from typing import Final
 
+from timers import limits
 from timers.errors import AlreadyExists, Conflict, KeyReused, PreconditionFailed, TimerNotFound, Unavailable
 from timers.ports import Clock, Counts, DelayQueue, Filter, Page, Position, TimerStore
 from timers.stamps import uuid7, uuid8
 from timers.state import State
+from timers.tenant import DEFAULT, name_of, qualified
 from timers.timer import Spec, Timer
 
 GRACE_MS: Final = 2_000
@@ -49,7 +51,7 @@ class Precondition:
     def check(self, timer: Timer | None) -> None:
         """Raise PreconditionFailed where ``timer`` (None: there is none) is not what the client expects."""
         if self.absent and timer is not None:
-            raise PreconditionFailed(f"a timer with the id {timer.id!r} exists")
+            raise PreconditionFailed(f"a timer with the id {timer.name!r} exists")
         if self.versions is None:
             return
         if timer is None:
@@ -73,21 +75,22 @@ class IdempotencyKey:
     fingerprint: str
 
     @property
-    def timer_id(self) -> str:
+    def name(self) -> str:
         """A UUID made of the key."""
         return uuid8(sha256(f"timers:{self.key}".encode()).digest())
 
     @property
     def request(self) -> str:
         """What is kept in the timer: which key, which request."""
-        return f"{self.timer_id}:{self.fingerprint}"
+        return f"{self.name}:{self.fingerprint}"
 
 
 @dataclass(frozen=True, slots=True)
 class Timers:
     """
-    The use cases. A method that returns has written to the store what it says.
+    The use cases of one tenant. A method that returns has written to the store what it says.
 
+    Clients name timers; what they name is looked for among the timers of ``tenant`` and nowhere else.
     ``horizon_ms`` is how far ahead hints are put on the queue; what is further away the keeper loads.
     """
 
@@ -96,40 +99,45 @@ class Timers:
     clock: Clock
     random: Random
     horizon_ms: int
+    tenant: str = DEFAULT
+
+    def of(self, tenant: str) -> Timers:
+        """Return the use cases of another tenant."""
+        return self if tenant == self.tenant else replace(self, tenant=tenant)
 
     async def schedule(
-        self, spec: Spec, timer_id: str | None = None, *, request: str | None = None, now_ms: int | None = None
+        self, spec: Spec, name: str | None = None, *, request: str | None = None, now_ms: int | None = None
     ) -> Timer:
         """
-        Create a timer. Raises AlreadyExists where the chosen id is taken.
+        Create a timer. Raises AlreadyExists where the chosen name is taken.
 
         ``now_ms`` is the time that the spec was made from, where it matters that both agree.
         """
         now_ms = self.clock.now_ms() if now_ms is None else now_ms
-        timer = Timer.create(timer_id or uuid7(now_ms, self.random), spec, now_ms, request)
+        timer = Timer.create(self._id(name or uuid7(now_ms, self.random)), spec, now_ms, request)
         await self.store.create(timer)
         self._announce(timer)
         return timer
 
     async def schedule_once(
-        self, spec: Spec, key: IdempotencyKey, timer_id: str | None = None, *, now_ms: int
+        self, spec: Spec, key: IdempotencyKey, name: str | None = None, *, now_ms: int
     ) -> tuple[Timer, bool]:
         """
         Create a timer, or return the one that the same request created before; also whether it was created.
 
-        Raises KeyReused where the key came with another request, AlreadyExists where the chosen id is taken.
+        Raises KeyReused where the key came with another request, AlreadyExists where the chosen name is taken.
         """
         try:
-            return await self.schedule(spec, timer_id or key.timer_id, request=key.request, now_ms=now_ms), True
+            return await self.schedule(spec, name or key.name, request=key.request, now_ms=now_ms), True
         except AlreadyExists:
-            timer = await self.store.get(timer_id or key.timer_id)
+            timer = await self.get(name or key.name)
         if timer.request == key.request:
             return timer, False
-        if timer_id is None:
+        if name is None:
             raise KeyReused
-        raise AlreadyExists(timer_id)
+        raise AlreadyExists(timer.id)
 
-    async def replace(self, timer_id: str, spec: Spec, precondition: Precondition = ANY) -> tuple[Timer, bool]:
+    async def replace(self, name: str, spec: Spec, precondition: Precondition = ANY) -> tuple[Timer, bool]:
         """
         Create a timer, or ask for a scheduled one anew; also returns whether it was created.
 
@@ -138,30 +146,30 @@ class Timers:
         until = self._give_up_at()
         while self.clock.monotonic() < until:
             try:
-                return await self._replace_once(timer_id, spec, precondition)
+                return await self._replace_once(name, spec, precondition)
             except (AlreadyExists, Conflict, TimerNotFound):
                 continue
         raise _contended()
 
-    async def _replace_once(self, timer_id: str, spec: Spec, precondition: Precondition) -> tuple[Timer, bool]:
+    async def _replace_once(self, name: str, spec: Spec, precondition: Precondition) -> tuple[Timer, bool]:
         try:
-            before = await self.store.get(timer_id)
+            before = await self.get(name)
         except TimerNotFound:
             precondition.check(None)
-            return await self.schedule(spec, timer_id), True
+            return await self.schedule(spec, name), True
         precondition.check(before)
         return await self._save(before, before.replaced(spec, self.clock.now_ms())), False
 
-    async def edit(self, timer_id: str, change: Callable[[Timer], Spec], precondition: Precondition = ANY) -> Timer:
+    async def edit(self, name: str, change: Callable[[Timer], Spec], precondition: Precondition = ANY) -> Timer:
         """
         Change a scheduled timer to what ``change`` makes of it.
 
         Raises TimerNotFound, IllegalTransition where it is firing or final, PreconditionFailed,
         and whatever ``change`` raises.
         """
-        return await self._move(timer_id, lambda timer: timer.edited(change(timer), self.clock.now_ms()), precondition)
+        return await self._move(name, lambda timer: timer.edited(change(timer), self.clock.now_ms()), precondition)
 
-    async def cancel(self, timer_id: str, precondition: Precondition = ANY) -> Timer:
+    async def cancel(self, name: str, precondition: Precondition = ANY) -> Timer:
         """
         Cancel a scheduled timer: from the return on no attempt starts.
 
@@ -177,37 +185,39 @@ class Timers:
             precondition.check(timer)
             return timer.cancelled(self.clock.now_ms())
 
-        return await self._move(timer_id, move, ANY)
+        return await self._move(name, move, ANY)
 
-    async def fire(self, timer_id: str, precondition: Precondition = ANY) -> Timer:
+    async def fire(self, name: str, precondition: Precondition = ANY) -> Timer:
         """Make a scheduled timer due now. Raises TimerNotFound, IllegalTransition, PreconditionFailed."""
-        return await self._move(timer_id, lambda timer: timer.fired(self.clock.now_ms()), precondition)
+        return await self._move(name, lambda timer: timer.fired(self.clock.now_ms()), precondition)
 
-    async def replay(self, timer_id: str, precondition: Precondition = ANY) -> Timer:
+    async def replay(self, name: str, precondition: Precondition = ANY) -> Timer:
         """Schedule a dead timer for now. Raises TimerNotFound, IllegalTransition, PreconditionFailed."""
-        return await self._move(timer_id, lambda timer: timer.replayed(self.clock.now_ms()), precondition)
+        return await self._move(name, lambda timer: timer.replayed(self.clock.now_ms()), precondition)
 
-    async def get(self, timer_id: str) -> Timer:
+    async def get(self, name: str) -> Timer:
         """Return a timer. Raises TimerNotFound."""
-        return await self.store.get(timer_id)
+        return await self.store.get(self._id(name))
 
     async def select(self, wanted: Filter, *, after: Position | None, limit: int) -> Page:
-        """Return the timers that ``wanted`` admits, soonest due first."""
-        return await self.store.select(wanted, after=after, limit=limit)
+        """Return the tenant's timers that ``wanted`` admits, soonest due first; places are given by name."""
+        start = None if after is None else Position(after.at_ms, self._id(after.timer_id))
+        page = await self.store.select(replace(wanted, tenant=self.tenant), after=start, limit=limit)
+        return replace(page, next=None if page.next is None else Position(page.next.at_ms, name_of(page.next.timer_id)))
 
     async def stats(self) -> Stats:
-        """Return how many timers there are in each state, how many are overdue, how late the last ones were."""
+        """Return how many timers the tenant has in each state, how many overdue, and how late the last ones were."""
         now_ms = self.clock.now_ms()
-        counts = await self.store.count(now_ms=now_ms, grace_ms=GRACE_MS)
-        latest = await self.store.delivered(since_ms=now_ms - RECENT_MS, limit=_SAMPLE)
+        counts = await self.store.count(tenant=self.tenant, now_ms=now_ms, grace_ms=GRACE_MS)
+        latest = await self.store.delivered(tenant=self.tenant, since_ms=now_ms - RECENT_MS, limit=_SAMPLE)
         lateness = sorted(attempt.lateness_ms for timer in latest for attempt in timer.attempts if attempt.number == 1)
         overdue_ms = None if counts.oldest_due_ms is None else now_ms - counts.oldest_due_ms
         return Stats(counts, overdue_ms, tuple(lateness))
 
-    async def _move(self, timer_id: str, move: Callable[[Timer], Timer], precondition: Precondition) -> Timer:
+    async def _move(self, name: str, move: Callable[[Timer], Timer], precondition: Precondition) -> Timer:
         until = self._give_up_at()
         while self.clock.monotonic() < until:
-            before = await self.store.get(timer_id)
+            before = await self.get(name)
             precondition.check(before)
             after = move(before)
             if after is before:
@@ -217,6 +227,16 @@ class Timers:
             except Conflict:
                 continue
         raise _contended()
+
+    def _id(self, name: str) -> str:
+        """
+        Return the id that a client's name for a timer stands for: the one way from names to timers.
+
+        Raises TimerNotFound where it is no name, so that none leads to what is another tenant's, or ours.
+        """
+        if not limits.ID_PATTERN.fullmatch(name):
+            raise TimerNotFound(name)
+        return qualified(self.tenant, name)
 
     def _give_up_at(self) -> float:
         """Return when losing against other writers has gone on for too long."""

@@ -10,22 +10,25 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from timers import limits
+
 DEFAULT: Final = "default"
 PATTERN: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
-_BORDER: Final = "/"
+BORDER: Final = "/"
+QUALIFIED: Final = re.compile(f"(?:{PATTERN.pattern}{BORDER})?{limits.ID_PATTERN.pattern}")
 
 
 def qualified(tenant: str, name: str) -> str:
     """Return the id that a tenant's name for a timer stands for."""
-    return name if tenant == DEFAULT else f"{tenant}{_BORDER}{name}"
+    return name if tenant == DEFAULT else f"{tenant}{BORDER}{name}"
 
 
 def tenant_of(timer_id: str) -> str:
     """Return whose timer an id stands for."""
-    tenant, border, _ = timer_id.partition(_BORDER)
+    tenant, border, _ = timer_id.partition(BORDER)
     return tenant if border else DEFAULT
 
 
 def name_of(timer_id: str) -> str:
     """Return what its tenant calls a timer."""
-    return timer_id.rpartition(_BORDER)[2]
+    return timer_id.rpartition(BORDER)[2]

@@ -10,6 +10,7 @@ from timers import limits
 from timers.retry import Answer, RetryPolicy
 from timers.state import FINAL, Event, State, advance
 from timers.target import Target
+from timers.tenant import name_of, tenant_of
 
 _MOST_BOUNCES: Final = 30
 
@@ -100,6 +101,16 @@ class Timer:
             trace=spec.trace,
             request=request,
         )
+
+    @property
+    def tenant(self) -> str:
+        """Whose it is."""
+        return tenant_of(self.id)
+
+    @property
+    def name(self) -> str:
+        """Its id as its tenant knows it."""
+        return name_of(self.id)
 
     @property
     def final(self) -> bool:

@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from infra.dynamodb.client import Item
-from infra.dynamodb.schema import partition, shard_key
+from infra.dynamodb.schema import partition, shard_key, tenant_key
 from timers import limits
 from timers.body import Body, BodyKind
 from timers.errors import BrokenTimer, Invalid
 from timers.retry import RetryPolicy
 from timers.state import State
 from timers.target import HttpTarget, LogTarget, Target
+from timers.tenant import DEFAULT
 from timers.timer import Attempt, Timer
 from timers.wheel import slot
 
@@ -103,10 +104,13 @@ def _asked(timer: Timer) -> tuple[object, ...]:
 def _moving(timer: Timer, shards: int, retention_ms: int) -> Item:
     """Return the attributes that moves change, cheap to compare."""
     final = timer.final
+    shard = shard_key(partition(timer.state), slot(timer.id, shards))
+    tenant = timer.tenant
     return {
+        **({} if tenant == DEFAULT else {"tenant_shard": {"S": tenant_key(tenant, shard)}}),
         "state": {"S": timer.state.value},
         "version": _number(timer.version),
-        "shard": {"S": shard_key(partition(timer.state), slot(timer.id, shards))},
+        "shard": {"S": shard},
         "at_ms": _number(timer.listed_at_ms),
         "due_at_ms": _number(timer.due_at_ms),
         "next_attempt_at_ms": _number(timer.next_attempt_at_ms),

@@ -1,4 +1,4 @@
-"""Reading the index: what is live in a window, lists in order, counts."""
+"""Reading the indexes: what is live in a window, lists in order, counts."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from infra.dynamodb.client import Table
-from infra.dynamodb.schema import INDEX
+from infra.dynamodb.schema import BY_TENANT, BY_TIME, tenant_key
+from timers.tenant import BORDER, DEFAULT
 
-_EVER: Final = 10**15
+EVER: Final = 10**15
 _LONGEST_PAGE: Final = 2_000
 """Pages grow up to this, so that thousands of timers at one instant take few calls."""
 
@@ -21,15 +22,23 @@ Entry = tuple[int, str]
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """A part of one hash key of the index: ``from_ms`` included, ``until_ms`` not."""
+    """A part of one shard, of one tenant's timers or everybody's: ``from_ms`` included, ``until_ms`` not."""
 
     shard: str
     from_ms: int = 0
-    until_ms: int = _EVER
+    until_ms: int = EVER
+    tenant: str | None = None
+
+    @property
+    def place(self) -> tuple[str, str, str]:
+        """The index that has it, the attribute of the hash key, and its value."""
+        if self.tenant is None or self.tenant == DEFAULT:
+            return BY_TIME, "shard", self.shard
+        return BY_TENANT, "tenant_shard", tenant_key(self.tenant, self.shard)
 
 
 class Index:
-    """The index ``by_time``; eventually consistent."""
+    """The indexes; eventually consistent."""
 
     def __init__(self, table: Table) -> None:
         self._table = table
@@ -45,9 +54,12 @@ class Index:
 
     async def latest(self, wanted: Range, limit: int) -> list[Entry]:
         """Return up to ``limit`` entries, latest first."""
+        found: list[Entry] = []
         async for answer in self._queries(wanted, Limit=limit, ScanIndexForward=False):
-            return _entries(answer)
-        return []
+            found += _entries(answer)
+            if len(found) >= limit:
+                break
+        return found[:limit]
 
     async def merged(self, ranges: Sequence[Range], page: int) -> AsyncIterator[Entry]:
         """Yield the entries of all ranges by time, then id; ``page`` is how many are read ahead of each."""
@@ -79,9 +91,10 @@ class Index:
             return
         if after is not None and after[0] >= wanted.from_ms:  # DynamoDB refuses a start outside the range
             at_ms, item_id = after
+            _, attribute, value = wanted.place
             options["ExclusiveStartKey"] = {
                 "id": {"S": item_id},
-                "shard": {"S": wanted.shard},
+                attribute: {"S": value},
                 "at_ms": {"N": str(at_ms)},
             }
         async for answer in self._queries(wanted, **options):
@@ -90,18 +103,23 @@ class Index:
     async def _queries(self, wanted: Range, **options: Any) -> AsyncIterator[Any]:
         if wanted.until_ms <= wanted.from_ms:
             return
+        index, attribute, value = wanted.place
         query: dict[str, Any] = {
             "TableName": self._table.name,
-            "IndexName": INDEX,
+            "IndexName": index,
             "KeyConditionExpression": "#shard = :shard AND #at BETWEEN :first AND :last",
-            "ExpressionAttributeNames": {"#shard": "shard", "#at": "at_ms"},
+            "ExpressionAttributeNames": {"#shard": attribute, "#at": "at_ms"},
             "ExpressionAttributeValues": {
-                ":shard": {"S": wanted.shard},
+                ":shard": {"S": value},
                 ":first": {"N": str(wanted.from_ms)},
                 ":last": {"N": str(wanted.until_ms - 1)},
             },
             **options,
         }
+        if wanted.tenant == DEFAULT:  # the index has everybody's
+            query["FilterExpression"] = "NOT contains(#id, :border)"
+            query["ExpressionAttributeNames"]["#id"] = "id"
+            query["ExpressionAttributeValues"][":border"] = {"S": BORDER}
         while True:
             answer = await self._table.call("query", **query)
             yield answer

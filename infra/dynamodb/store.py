@@ -12,7 +12,7 @@ from typing import Final
 
 from infra.dynamodb import codec, schema
 from infra.dynamodb.client import Item, Rejected, Table
-from infra.dynamodb.index import Entry, Index, Range
+from infra.dynamodb.index import EVER, Entry, Index, Range
 from infra.dynamodb.reads import Reads
 from infra.dynamodb.statements import Statement, Statements, insert, update
 from timers.errors import AlreadyExists, BrokenTimer, Conflict, TimerNotFound, Unavailable
@@ -121,11 +121,11 @@ class DynamoTimerStore:
                 last = None
         return _page(found, limit, last)
 
-    async def count(self, *, now_ms: int, grace_ms: int) -> Counts:
+    async def count(self, *, tenant: str, now_ms: int, grace_ms: int) -> Counts:
         async with _Patience(max(self._patience, _COUNT_PATIENCE_S)):
-            totals = await asyncio.gather(*(self._count(group) for group in schema.PARTITIONS))
-            overdue_total = await self._count("live", until_ms=now_ms - grace_ms)
-            started = await self._started(now_ms)
+            totals = await asyncio.gather(*(self._count(tenant, group) for group in schema.PARTITIONS))
+            overdue_total = await self._count(tenant, "live", until_ms=now_ms - grace_ms)
+            started = await self._started(tenant, now_ms)
         by_partition = dict(zip(schema.PARTITIONS, totals, strict=True))
         firing = [timer for timer in started if timer.state is State.FIRING]
         waiting = [timer for timer in started if timer.state is State.SCHEDULED]
@@ -137,11 +137,13 @@ class DynamoTimerStore:
         oldest = min((timer.next_attempt_at_ms for timer in waiting), default=now_ms)
         return Counts(by_state, overdue, oldest if overdue and oldest < now_ms - grace_ms else None)
 
-    async def delivered(self, *, since_ms: int, limit: int) -> Sequence[Timer]:
+    async def delivered(self, *, tenant: str, since_ms: int, limit: int) -> Sequence[Timer]:
         keys = [schema.shard_key(State.DELIVERED, shard) for shard in range(self._shards)]
         share = -(-limit // self._shards)
         async with self._patiently():
-            pages = await asyncio.gather(*(self._index.latest(Range(key, since_ms), share) for key in keys))
+            pages = await asyncio.gather(
+                *(self._index.latest(Range(key, since_ms, tenant=tenant), share) for key in keys)
+            )
             found = await self._read_all([entry for page in pages for entry in page])
         return [timer for _, timer in found if timer.state is State.DELIVERED]
 
@@ -150,28 +152,25 @@ class DynamoTimerStore:
         if answer["Table"]["TableStatus"] not in ("ACTIVE", "UPDATING"):
             raise Unavailable("dynamodb", "the table is not active")
 
-    async def _count(self, group: str, until_ms: int | None = None) -> int:
-        ranges = [
-            Range(schema.shard_key(group, shard), 0, until_ms) if until_ms is not None
-            else Range(schema.shard_key(group, shard))
-            for shard in range(self._shards)
-        ]  # fmt: skip
+    async def _count(self, tenant: str, group: str, until_ms: int = EVER) -> int:
+        keys = [schema.shard_key(group, shard) for shard in range(self._shards)]
+        ranges = [Range(key, 0, until_ms, tenant) for key in keys]
         return sum(await asyncio.gather(*(self._index.count(wanted) for wanted in ranges)))
 
-    async def _started(self, now_ms: int) -> list[Timer]:
-        """Return the live timers whose planned time has come, at most _EXAMINED."""
+    async def _started(self, tenant: str, now_ms: int) -> list[Timer]:
+        """Return a tenant's live timers whose planned time has come, at most _EXAMINED."""
         keys = [schema.shard_key("live", shard) for shard in range(self._shards)]
         share = _EXAMINED // self._shards
-        pages = await asyncio.gather(*(self._index.entries(Range(key, 0, now_ms + 1), share) for key in keys))
+        ranges = [Range(key, 0, now_ms + 1, tenant) for key in keys]
+        pages = await asyncio.gather(*(self._index.entries(wanted, share) for wanted in ranges))
         return [timer for _, timer in await self._read_all([entry for page in pages for entry in page])]
 
     def _ranges(self, wanted: Filter, start_ms: int) -> list[Range]:
         from_ms = max(0, start_ms, wanted.due_after_ms or 0)
         groups = {schema.partition(state) for state in wanted.states}
         keys = [schema.shard_key(group, shard) for group in sorted(groups) for shard in range(self._shards)]
-        if wanted.due_before_ms is None:
-            return [Range(key, from_ms) for key in keys]
-        return [Range(key, from_ms, wanted.due_before_ms) for key in keys]
+        until_ms = EVER if wanted.due_before_ms is None else wanted.due_before_ms
+        return [Range(key, from_ms, until_ms, wanted.tenant) for key in keys]
 
     async def _batches(self, ranges: Sequence[Range], start: Entry, limit: int) -> AsyncIterator[list[Entry]]:
         batch: list[Entry] = []

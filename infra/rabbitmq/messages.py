@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from timers import limits
 from timers.errors import TimerError
+from timers.tenant import QUALIFIED
 from timers.timer import Hint
 
 _WIRE_VERSION: Final = 1
@@ -54,7 +55,7 @@ def decode(body: bytes) -> Hint:
 
 
 def _id(value: object) -> str:
-    if not limits.ID_PATTERN.fullmatch(_text(value)):
+    if not QUALIFIED.fullmatch(_text(value)):
         raise ValueError("not a timer's id")
     return _text(value)
 

@@ -8,7 +8,7 @@ from random import Random
 import pytest
 
 from infra.dynamodb.client import Rejected, Table
-from infra.dynamodb.schema import provision
+from infra.dynamodb.schema import BY_TENANT, NoTenants, provision
 from infra.dynamodb.statements import Statement, Statements, insert
 from infra.dynamodb.store import DynamoTimerStore
 from tests.builders import NOW_MS, make_target, make_timer
@@ -28,6 +28,7 @@ from timers.body import Body, BodyKind
 from timers.errors import AlreadyExists, Conflict, Invalid, TimerNotFound, Unavailable
 from timers.ports import Filter
 from timers.state import State
+from timers.tenant import DEFAULT
 from timers.timer import Timer
 from timers.wheel import slot
 
@@ -233,8 +234,8 @@ async def test_a_table_that_hangs_is_unavailable_in_bounded_time(impatient: Dyna
         claim(impatient),
         impatient.live(0, from_ms=0, until_ms=NOW_MS, limit=9),
         impatient.select(Filter(), after=None, limit=9),
-        impatient.count(now_ms=NOW_MS, grace_ms=0),
-        impatient.delivered(since_ms=0, limit=9),
+        impatient.count(tenant=DEFAULT, now_ms=NOW_MS, grace_ms=0),
+        impatient.delivered(tenant=DEFAULT, since_ms=0, limit=9),
     ]
     async with asyncio.timeout(BOUND_S):
         results = await asyncio.gather(*attempts, return_exceptions=True)
@@ -362,6 +363,30 @@ async def test_a_table_is_provisioned_by_several_at_once_and_again(table: Table,
     await direct.create(make_timer())
     await asyncio.gather(*(provision(table, shards=SHARDS) for _ in range(3)))
     assert await direct.get("timer-1") == make_timer()
+
+
+async def drop_tenants(table: Table) -> None:
+    """Make the table one of an earlier version."""
+    await table.call(
+        "update_table", TableName=table.name, GlobalSecondaryIndexUpdates=[{"Delete": {"IndexName": BY_TENANT}}]
+    )
+
+
+async def test_a_table_of_an_earlier_version_gets_its_second_index(table: Table, direct: DynamoTimerStore) -> None:
+    await drop_tenants(table)
+    await direct.create(make_timer())
+    await asyncio.gather(*(provision(table, shards=SHARDS) for _ in range(3)))
+    await direct.create(make_timer("acme/timer-1"))
+    assert (await direct.select(Filter(tenant="acme"), after=None, limit=9)).timers == (make_timer("acme/timer-1"),)
+    assert (await direct.select(Filter(), after=None, limit=9)).timers == (make_timer(),)
+
+
+async def test_where_the_second_index_cannot_be_added_that_is_said(table: Table, proxy: Proxy) -> None:
+    await drop_tenants(table)
+    proxy.fail("UpdateTable", reply(400, {"__type": "x#ValidationException", "message": "not here"}))
+    async with open_table(proxy.endpoint, table.name) as behind:
+        with pytest.raises(NoTenants, match=r"by_tenant.*not here"):
+            await provision(behind, shards=SHARDS)
 
 
 async def test_a_table_that_does_not_exist_is_unavailable(table: Table, proxy: Proxy) -> None:

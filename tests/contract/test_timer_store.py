@@ -14,6 +14,7 @@ from timers.errors import AlreadyExists, Conflict, TimerNotFound
 from timers.ports import Filter, Position, TimerStore
 from timers.retry import Answer, RetryPolicy
 from timers.state import LIVE, State
+from timers.tenant import DEFAULT, qualified
 from timers.timer import Timer
 from timers.wheel import slot
 
@@ -348,7 +349,7 @@ async def test_a_moved_timer_is_listed_where_it_is_now(store: TimerStore) -> Non
 async def test_timers_are_counted_by_state(store: TimerStore) -> None:
     expected = {state: number + 1 for number, state in enumerate(State)}
     await add(store, *(in_state(state, f"{state}-{n}") for state, count in expected.items() for n in range(count)))
-    counts = await store.count(now_ms=NOW_MS, grace_ms=2_000)
+    counts = await store.count(tenant=DEFAULT, now_ms=NOW_MS, grace_ms=2_000)
     assert dict(counts.by_state) == expected
     assert (counts.overdue, counts.oldest_due_ms) == (0, None)
 
@@ -363,7 +364,7 @@ async def test_the_overdue_are_counted_past_their_grace_and_the_oldest_is_named(
         in_state(State.FIRING, "being-called", due_at_ms=NOW_MS - 90_000),
         in_state(State.DEAD, "dead", due_at_ms=NOW_MS - 90_000),
     )
-    counts = await store.count(now_ms=NOW_MS, grace_ms=2_000)
+    counts = await store.count(tenant=DEFAULT, now_ms=NOW_MS, grace_ms=2_000)
     assert (counts.overdue, counts.oldest_due_ms) == (2, NOW_MS - 50_000)
 
 
@@ -374,8 +375,86 @@ async def test_the_latest_delivered_are_found(store: TimerStore) -> None:
         in_state(State.DELIVERED, "long-ago", due_at_ms=NOW_MS - 1),
         in_state(State.DEAD, "dead", due_at_ms=LATER_MS),
     )
-    assert sorted(ids(await store.delivered(since_ms=NOW_MS, limit=1_000))) == sorted(f"timer-{n}" for n in range(20))
-    assert 4 <= len(await store.delivered(since_ms=NOW_MS, limit=8)) <= 8
+    assert sorted(ids(await store.delivered(tenant=DEFAULT, since_ms=NOW_MS, limit=1_000))) == sorted(
+        f"timer-{n}" for n in range(20)
+    )
+    assert 4 <= len(await store.delivered(tenant=DEFAULT, since_ms=NOW_MS, limit=8)) <= 8
+
+
+TENANTS = (DEFAULT, "acme", "acme-2", "zeta")
+
+
+async def everybodys(store: TimerStore, *names: str, **changes: Any) -> dict[str, list[Timer]]:
+    """Store timers of the same names for every tenant, and return them by tenant."""
+    timers = {tenant: [make_timer(qualified(tenant, name), **changes) for name in names] for tenant in TENANTS}
+    await add(store, *(timer for owned in timers.values() for timer in owned))
+    return timers
+
+
+async def test_a_name_may_be_taken_once_by_every_tenant(store: TimerStore) -> None:
+    timers = await everybodys(store, "order-42")
+    for [timer] in timers.values():
+        assert await store.get(timer.id) == timer
+        with pytest.raises(AlreadyExists, match=r"'order-42'"):
+            await store.create(timer)
+
+
+@pytest.mark.parametrize("tenant", TENANTS)
+async def test_a_list_holds_the_timers_of_its_tenant_only(store: TimerStore, tenant: str) -> None:
+    timers = await everybodys(store, *(f"timer-{number:02}" for number in range(12)), labels={"a": "b"})
+    for limit in (1, 5, 12, 100):
+        assert await every_page(store, Filter(tenant=tenant), limit=limit) == timers[tenant]
+    assert await every_page(store, Filter(tenant=tenant, labels={"a": "b"}), limit=5) == timers[tenant]
+    assert await every_page(store, Filter(tenant="nobody"), limit=5) == []
+
+
+@pytest.mark.parametrize("tenant", TENANTS)
+async def test_a_moved_timer_stays_in_the_lists_of_its_tenant(store: TimerStore, tenant: str) -> None:
+    timers = await everybodys(store, "timer-1", "timer-2")
+    before = timers[tenant][0]
+    await store.save(before, before.cancelled(LATER_MS))
+    for other in TENANTS:
+        expected = ["timer-2"] if other == tenant else ["timer-1", "timer-2"]
+        found = await every_page(store, Filter(tenant=other, states=frozenset({State.SCHEDULED})), limit=9)
+        assert [timer.name for timer in found] == expected
+    cancelled = await every_page(store, Filter(tenant=tenant, states=frozenset({State.CANCELLED})), limit=9)
+    assert ids(cancelled) == [before.id]
+
+
+async def test_a_tenants_timers_are_counted_for_it_alone(store: TimerStore) -> None:
+    for share, tenant in enumerate(TENANTS, 1):
+        await add(
+            store,
+            *(
+                in_state(state, qualified(tenant, f"{state}-{number}"), due_at_ms=NOW_MS - 9_000)
+                for state in State
+                for number in range(share)
+            ),
+        )
+    for share, tenant in enumerate(TENANTS, 1):
+        counts = await store.count(tenant=tenant, now_ms=NOW_MS, grace_ms=2_000)
+        assert dict(counts.by_state) == dict.fromkeys(State, share)
+        assert (counts.overdue, counts.oldest_due_ms) == (share, NOW_MS - 9_000)
+        delivered = await store.delivered(tenant=tenant, since_ms=0, limit=1_000)
+        assert len(delivered) == share
+        assert {timer.tenant for timer in delivered} == {tenant}
+    assert (await store.count(tenant="nobody", now_ms=NOW_MS, grace_ms=0)).overdue == 0
+
+
+async def test_whoever_keeps_a_shard_sees_everybodys_timers(store: TimerStore) -> None:
+    timers = await everybodys(store, *(f"timer-{number}" for number in range(10)))
+    found = [
+        timer.id
+        for shard in range(SHARDS)
+        for timer in await store.live(shard, from_ms=NOW_MS, until_ms=NOW_MS + 1, limit=100)
+    ]
+    assert sorted(found) == sorted(timer.id for owned in timers.values() for timer in owned)
+
+
+async def test_a_tenants_timer_can_be_claimed_and_comes_back_whole(store: TimerStore) -> None:
+    [timer] = (await everybodys(store, "timer-1"))["acme"]
+    assert await store.claim(timer.id, 1, now_ms=NOW_MS, lease_until_ms=LATER_MS) == timer.claimed(LATER_MS, NOW_MS)
+    assert (await store.get("timer-1")).state is State.SCHEDULED
 
 
 async def test_a_provisioned_store_is_ready(store: TimerStore) -> None:

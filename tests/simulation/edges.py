@@ -181,11 +181,11 @@ class WatchedStore:
     async def select(self, wanted: Filter, *, after: Position | None, limit: int) -> Page:
         return await self._store.select(wanted, after=after, limit=limit)
 
-    async def count(self, *, now_ms: int, grace_ms: int) -> Counts:
-        return await self._store.count(now_ms=now_ms, grace_ms=grace_ms)
+    async def count(self, *, tenant: str, now_ms: int, grace_ms: int) -> Counts:
+        return await self._store.count(tenant=tenant, now_ms=now_ms, grace_ms=grace_ms)
 
-    async def delivered(self, *, since_ms: int, limit: int) -> Sequence[Timer]:
-        return await self._store.delivered(since_ms=since_ms, limit=limit)
+    async def delivered(self, *, tenant: str, since_ms: int, limit: int) -> Sequence[Timer]:
+        return await self._store.delivered(tenant=tenant, since_ms=since_ms, limit=limit)
 
     async def check(self) -> None:
         await self._store.check()

@@ -32,6 +32,13 @@ def test_every_call_says_which_timer_it_is_and_when_it_was_due() -> None:
     }
 
 
+def test_a_tenants_timer_is_called_and_signed_by_its_name() -> None:
+    secrets = (b"a" * 24,)
+    made = call_for(make_timer("acme/order-42"), started_at_ms=NOW_MS, random=Random(1), secrets=secrets)
+    assert made.headers["webhook-id"] == "order-42"
+    assert made.headers["webhook-signature"] == sign(secrets, "order-42", NOW_MS // 1000, b"")
+
+
 def test_a_call_is_what_the_client_asked_for() -> None:
     target = make_target(url="http://a.example/b", method="PUT", headers={"x-team": "billing"}, timeout=2.5)
     made = call(make_timer(target=target))

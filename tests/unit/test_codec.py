@@ -46,6 +46,12 @@ def test_a_move_changes_little() -> None:
     assert set(changed) == {"state", "version", "shard", "updated_at_ms", "expires_at"}
 
 
+def test_only_a_tenants_own_item_pays_for_the_index_by_tenant() -> None:
+    assert "tenant_shard" not in item_of(make_timer())
+    item = item_of(make_timer("acme/timer-1"))
+    assert item["tenant_shard"] == {"S": f"acme/{item['shard']['S']}"}
+
+
 @pytest.mark.parametrize("state", [State.SCHEDULED, State.FIRING])
 def test_a_live_timer_is_found_by_its_next_attempt_and_never_expires(state: State) -> None:
     item = item_of(make_timer(state=state, next_attempt_at_ms=NOW_MS + 7))

@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 from infra.rabbitmq.messages import Garbage, decode, encode
 from tests.builders import make_hint, make_target
 from timers.target import check_target
+from timers.tenant import QUALIFIED
 from timers.timer import Hint
 
 hints = st.builds(
     Hint,
-    timer_id=st.from_regex(r"[A-Za-z0-9._:-]{1,128}", fullmatch=True),
+    timer_id=st.from_regex(QUALIFIED, fullmatch=True),
     version=st.integers(1, 2**53),
     at_ms=st.integers(0, 2**53),
     timeout_ms=st.integers(0, 300_000),
@@ -74,7 +75,10 @@ def test_any_value_in_any_field_is_a_hint_or_garbage(field: str, value: Any) -> 
         ("v", 2),
         ("v", "1"),
         ("id", ""),
-        ("id", "a/b"),
+        ("id", "a/b/c"),
+        ("id", "A/b"),
+        ("id", "/b"),
+        ("id", "a/"),
         ("id", "a" * 129),
         ("id", "#keeper.0"),
         ("id", 7),
