@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from hashlib import sha256
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, WithJsonSchema
 
-from api.strict_json import dumps
+from api.strict_json import dumps, parse
 from timers import limits
 from timers.body import Body, BodyKind
 from timers.errors import Invalid
@@ -147,7 +148,7 @@ class RetryIn(Strict):
     max_attempts: int = Field(8, ge=1, le=limits.MAX_ATTEMPTS)
     min_backoff: float = Field(1.0, ge=0, le=limits.MAX_BACKOFF_S)
     max_backoff: float = Field(3600.0, ge=0, le=limits.MAX_BACKOFF_S)
-    multiplier: float = Field(2.0, ge=1, le=100)
+    multiplier: float = Field(2.0, ge=1, le=limits.MAX_MULTIPLIER)
     jitter: float = Field(0.1, ge=0, le=1, description="The share by which a wait varies either way.")
 
     def policy(self) -> RetryPolicy:
@@ -418,4 +419,7 @@ def _body_out(body: Body | None) -> dict[str, Any]:
         return {}
     if body.kind is BodyKind.BASE64:
         return {"body_base64": body.text}
-    return {"body": json.loads(body.text) if body.kind is BodyKind.JSON else body.text}
+    if body.kind is BodyKind.JSON:
+        with suppress(ValueError, RecursionError):  # whatever is in the table can be shown, and listed beside others
+            return {"body": parse(body.text)}
+    return {"body": body.text}

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Coroutine
-from typing import Any, NoReturn
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any, Final, NoReturn
 
 from fastapi import HTTPException, Request, Response
 from fastapi.routing import APIRoute
+
+MAX_DEPTH: Final = 100  #: of arrays and objects within each other; how deep Python itself goes depends on its version
 
 
 class NotJson(ValueError):
@@ -17,15 +19,22 @@ class NotJson(ValueError):
 def loads(raw: bytes) -> Any:
     """Return the value of a JSON text. Raises NotJson."""
     try:
-        value = json.loads(raw, parse_constant=_no_constant)
+        value = parse(raw.decode())
+        if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH and _is_deep(value):
+            raise NotJson(f"it is nested too deeply, more than {MAX_DEPTH} levels")
         dumps(value)
     except UnicodeError:
-        raise NotJson("the body is not valid UTF-8, or holds half of a surrogate pair") from None
+        raise NotJson("it is not valid UTF-8, or holds half of a surrogate pair") from None
     except RecursionError:
-        raise NotJson("the body is nested too deeply") from None
+        raise NotJson(f"it is nested too deeply, more than {MAX_DEPTH} levels") from None
     except ValueError as error:
         raise NotJson(str(error)) from None
     return value
+
+
+def parse(text: str) -> Any:
+    """Return the value of a JSON text that has passed ``loads`` before. Raises ValueError, RecursionError."""
+    return json.loads(text, parse_constant=_no_constant)
 
 
 def dumps(value: Any) -> bytes:
@@ -35,6 +44,19 @@ def dumps(value: Any) -> bytes:
 
 def _no_constant(name: str) -> NoReturn:
     raise NotJson(f"{name} is not JSON")
+
+
+def _is_deep(value: Any) -> bool:
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [inner for outer in level for inner in _inside(outer)]
+    return any(isinstance(inner, (dict, list)) for inner in level)
+
+
+def _inside(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 class _StrictRequest(Request):

@@ -59,7 +59,7 @@ class Consumer:
             metrics=metrics,
         )
         self._shards = Shards(
-            DynamoShardLeases(table, shards=settings.shards),
+            DynamoShardLeases(table, shards=settings.shards, on_broken=metrics.met_broken),
             clock,
             random,
             owner=f"{socket.gethostname()}.{os.getpid()}.{random.getrandbits(32):08x}",

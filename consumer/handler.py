@@ -32,6 +32,10 @@ class Observer(Protocol):
         """``timer`` is what an attempt made of it."""
         ...
 
+    def dropped(self, reason: str) -> None:
+        """Say that a hint was dropped, and why."""
+        ...
+
 
 Leave = Callable[[Called | None], None]
 
@@ -73,6 +77,11 @@ class Handler:
         if attempted:
             await self._settle(attempted.before, attempted.after)
 
+    def drop(self, hint: Hint, reason: str) -> None:
+        """Let go of a hint: if its timer is due for anything, its keeper knows."""
+        self.observer.dropped(reason)
+        logger.debug("hint dropped", extra={"timer_id": hint.timer_id, "version": hint.version, "reason": reason})
+
     async def forward(self, hint: Hint) -> None:
         """Send a hint on that came long before its time."""
         await self.queue.publish(hint)
@@ -83,9 +92,8 @@ class Handler:
         except Unavailable:
             await self._later(hint, self.clock.now_ms() + _TABLE_AWAY_MS)
             return None
-        except BrokenTimer as error:
-            logger.error("broken timer passed over", extra={"timer_id": hint.timer_id, "reason": str(error)})
-            return None
+        except BrokenTimer:
+            return None  # the store has said so, once
         if timer is None:
             await self._missed(hint, redelivered=redelivered)
             return None
@@ -107,16 +115,20 @@ class Handler:
         round before may be all that is left of a consumer that died with the timer in its hands.
         """
         if not redelivered and not hint.bounces:
+            self.drop(hint, "stale")
             return
         try:
             timer = await self.store.get(hint.timer_id)
         except (TimerNotFound, BrokenTimer):
+            self.drop(hint, "stale")
             return
         except Unavailable:
             await self._later(hint, self.clock.now_ms() + _TABLE_AWAY_MS)
             return
         if timer.state is State.FIRING and timer.version == hint.version + 1:
             await self._wait_for_lease(hint, timer)
+        else:
+            self.drop(hint, "stale")
 
     async def _wait_for_lease(self, hint: Hint, timer: Timer) -> None:
         now_ms = self.clock.now_ms()

@@ -176,7 +176,12 @@ class Keeper:
         await asyncio.gather(*(self._queue.publish(timer.hint) for timer in timers))
 
     async def _take_over(self, timers: Sequence[Timer]) -> None:
-        await asyncio.gather(*(take_over(timer, self._store, self._queue, self._clock.now_ms()) for timer in timers))
+        """Take over each for itself: one that the table refuses does not keep the others waiting."""
+        now_ms = self._clock.now_ms()
+        taken = (take_over(timer, self._store, self._queue, now_ms) for timer in timers)
+        for timer, error in zip(timers, await asyncio.gather(*taken, return_exceptions=True), strict=True):
+            if error is not None:
+                logger.warning("take-over failed", extra={"timer_id": timer.id, "reason": str(error)})
 
     def _due_again(self, timer: Timer) -> bool:
         """Whether this version was not driven lately: each time that it was lengthens the pause."""

@@ -13,9 +13,10 @@ from typing import Final, Protocol
 from consumer.bouncer import Bouncer
 from consumer.gate import Gate, Visitor
 from consumer.handler import Handler
+from timers.errors import Unavailable
 from timers.ports import Clock
 from timers.timer import Hint
-from timers.wheel import AIM_EARLY_MS, UNIT_MS
+from timers.wheel import AIM_EARLY_MS, SPAN_MS, UNIT_MS
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +27,9 @@ _TOGETHER_MS: Final = 5
 """How much sooner still, where another is claimed anyway: two claims in one table call cost half."""
 
 _LONGEST_HOLD_MS: Final = AIM_EARLY_MS + 2 * UNIT_MS
+_FARTHEST_MS: Final = 2 * SPAN_MS
+"""Nobody puts a hint on the wheel that long before its time: one that claims to be would go round for ever."""
+
 _PAUSE_S: Final = 1.0
 
 
@@ -71,7 +75,10 @@ class Worker:
         if self._stopping:
             return
         ahead_ms = delivery.hint.at_ms - self._clock.now_ms()
-        if ahead_ms > _LONGEST_HOLD_MS:
+        if ahead_ms > _FARTHEST_MS:
+            self._handler.drop(delivery.hint, "far")
+            delivery.ack()
+        elif ahead_ms > _LONGEST_HOLD_MS:
             self._spawn(self._acknowledge(delivery, self._handler.forward(delivery.hint)))
         elif ahead_ms <= _CLAIM_AHEAD_MS:
             self._enter(delivery)
@@ -125,15 +132,21 @@ class Worker:
         self._gate.enter(hint.target_key, visitor)
 
     async def _acknowledge(self, delivery: Delivery, work: Coroutine[object, object, None]) -> None:
-        """Acknowledge a delivery once its work is done, or give it back."""
+        """
+        Acknowledge a delivery once its work is done, or give it back.
+
+        What fails for another reason than that something is away would fail again: it is given back once only.
+        """
         try:
             await work
-        except Exception:
-            logger.exception("hint given back", extra={"timer_id": delivery.hint.timer_id})
+        except Exception as error:
+            logger.exception("hint failed", extra={"timer_id": delivery.hint.timer_id})
             await asyncio.sleep(_PAUSE_S)  # so that nothing spins
-            delivery.give_back()
-        else:
-            delivery.ack()
+            if isinstance(error, Unavailable) or not delivery.redelivered:
+                delivery.give_back()
+                return
+            self._handler.drop(delivery.hint, "failed")
+        delivery.ack()
 
     def _spawn(self, work: Coroutine[object, object, None]) -> None:
         task = asyncio.create_task(work)

@@ -12,6 +12,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from timers.state import FINAL, State
 from timers.timer import Timer
 
+DROPPED: Final = ("failed", "far", "garbage", "stale", "version")
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 _LATENESS: Final = (0.001, 0.002, 0.003, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600)
@@ -48,7 +49,9 @@ class Metrics:
         self._confirm = Histogram(
             "timers_publish_confirm_seconds", "From publishing to the confirm.", buckets=_SECONDS, registry=registry
         )
-        self._garbage = Counter("timers_garbage", "Messages dropped that were no hints.", registry=registry)
+        self._dropped = Counter("timers_dropped", "Messages dropped, by reason.", ["reason"], registry=registry)
+        self._drops = {reason: self._dropped.labels(reason) for reason in DROPPED}
+        self._broken = Counter("timers_broken", "Items of the table that are no timers.", registry=registry)
 
     def gauge(self, name: str, help_text: str, read: Callable[[], float]) -> None:
         """Show what ``read`` returns at the time the page is asked for."""
@@ -99,9 +102,13 @@ class Metrics:
         """Time a confirm."""
         self._confirm.observe(seconds)
 
-    def dropped_garbage(self) -> None:
-        """Count a message that was no hint."""
-        self._garbage.inc()
+    def dropped(self, reason: str) -> None:
+        """Count a message that was dropped, for one of DROPPED."""
+        self._drops[reason].inc()
+
+    def met_broken(self) -> None:
+        """Count an item of the table that is none of ours."""
+        self._broken.inc()
 
 
 def _outcome(timer: Timer) -> str:

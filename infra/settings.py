@@ -126,7 +126,7 @@ def _describe(detail: Mapping[str, object]) -> str:
     assert isinstance(location, tuple)
     name = PREFIX + str(location[0]).upper()
     if detail["type"] == "extra_forbidden":
-        return f"{name}: there is no such setting"
+        return f"{name if name.isprintable() else ascii(name)}: there is no such setting"
     if location[0] in _SECRET:
         return f"{name}: {detail['msg']}"
     return f"{name}={detail['input']!r}: {detail['msg']}"

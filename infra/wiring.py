@@ -86,6 +86,7 @@ def store(settings: Settings, client: Table, metrics: Metrics) -> DynamoTimerSto
         retention_ms=round(settings.retention_days * 86_400_000),
         random=UNPREDICTABLE,
         patience=settings.table_patience,
+        on_broken=metrics.met_broken,
     )
 
 

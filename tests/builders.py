@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from base64 import b64encode
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, Final
@@ -106,9 +108,15 @@ class RecordingQueue:
 
 
 class Unobserving:
-    """Is told and forgets."""
+    """Is told and forgets, but for what was dropped."""
+
+    def __init__(self) -> None:
+        self.drops: list[str] = []
 
     def attempted(self, timer: Timer, lateness_ms: int, seconds: float) -> None: ...
+
+    def dropped(self, reason: str) -> None:
+        self.drops.append(reason)
 
     def loaded(self, count: int) -> None: ...
 
@@ -132,10 +140,15 @@ policies: Final = st.builds(
     multiplier=st.floats(1, 100),
     jitter=st.floats(0, 1),
 )
-bodies: Final = st.none() | st.builds(Body, st.sampled_from(BodyKind), _TEXT)
+bodies: Final = (
+    st.none()
+    | st.builds(Body, st.just(BodyKind.TEXT), _TEXT)
+    | st.builds(Body, st.just(BodyKind.JSON), _TEXT.map(json.dumps))
+    | st.builds(Body, st.just(BodyKind.BASE64), st.binary(max_size=20).map(lambda raw: b64encode(raw).decode()))
+)
 targets: Final = st.builds(
     HttpTarget,
-    url=_TEXT,
+    url=st.builds("https://{}/{}".format, st.from_regex(r"[a-z0-9.-]{1,20}", fullmatch=True), _TEXT),
     method=st.sampled_from(["GET", "POST"]),
     headers=st.dictionaries(_TEXT, _TEXT, max_size=3),
     body=bodies,

@@ -12,7 +12,7 @@ from timers.state import FINAL, Event, State, advance
 from timers.target import Target
 from timers.tenant import name_of, tenant_of
 
-_MOST_BOUNCES: Final = 30
+MOST_BOUNCES: Final = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Hint:
 
     def sent_round(self) -> Hint:
         """Return this hint for one more round."""
-        return replace(self, bounces=min(self.bounces + 1, _MOST_BOUNCES))
+        return replace(self, bounces=min(self.bounces + 1, MOST_BOUNCES))
 
 
 @dataclass(frozen=True, slots=True)

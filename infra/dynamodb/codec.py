@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from infra.dynamodb.client import Item
 from infra.dynamodb.schema import partition, shard_key, tenant_key
+from infra.dynamodb.soundness import is_sound
 from timers import limits
 from timers.body import Body, BodyKind
 from timers.errors import BrokenTimer, Invalid
@@ -47,30 +48,40 @@ def decode(item: Mapping[str, Any]) -> Timer:
     """Return the timer of an item. Raises BrokenTimer."""
     try:
         return _decode(item)
-    except (KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
+    except (KeyError, ValueError, TypeError, IndexError, AttributeError, OverflowError, RecursionError) as error:
         raise BrokenTimer(f"the item {item.get('id')!r} is not a timer: {error!r}") from error
 
 
 def _decode(item: Mapping[str, Any]) -> Timer:
-    spec = json.loads(item["spec"]["S"])
-    at_ms = item["at_ms"]
-    return Timer(
+    spec = _parsed(item["spec"]["S"])
+    at_ms = int(item["at_ms"]["N"])
+    timer = Timer(
         id=item["id"]["S"],
         state=State(item["state"]["S"]),
         version=int(item["version"]["N"]),
         due_at_ms=int(item["due_at_ms"]["N"]),
-        next_attempt_at_ms=int(item.get("next_attempt_at_ms", at_ms)["N"]),
+        next_attempt_at_ms=int(item["next_attempt_at_ms"]["N"]) if "next_attempt_at_ms" in item else at_ms,
         target=_target(spec["target"]),
         retry=RetryPolicy(*spec["retry"]),
         labels=spec["labels"],
         created_at_ms=int(spec["created_at_ms"]),
         updated_at_ms=int(item["updated_at_ms"]["N"]),
-        attempts=tuple(Attempt(*fields) for fields in json.loads(item["attempts"]["S"])) if "attempts" in item else (),
+        attempts=tuple(Attempt(*fields) for fields in _parsed(item["attempts"]["S"])) if "attempts" in item else (),
         attempts_made=int(item.get("attempts_made", _ZERO)["N"]),
         lease_until_ms=int(item.get("lease_until_ms", _ZERO)["N"]),
         trace=spec["trace"],
         request=spec.get("request"),
     )
+    if timer.listed_at_ms != at_ms or not is_sound(timer):
+        raise ValueError("a value is out of bounds")
+    return timer
+
+
+def _parsed(text: str) -> Any:
+    value = json.loads(text)
+    if "\\u" in text:
+        json.dumps(value, ensure_ascii=False).encode()  # half of a surrogate pair can only be written as an escape
+    return value
 
 
 def _target(fields: Mapping[str, Any]) -> Target:

@@ -131,7 +131,12 @@ class Index:
 
 
 def _entries(answer: Any) -> list[Entry]:
-    return [(int(item["at_ms"]["N"]), item["id"]["S"]) for item in answer["Items"]]
+    return [(_whole(item["at_ms"]["N"]), item["id"]["S"]) for item in answer["Items"]]
+
+
+def _whole(number: str) -> int:
+    """Return a time; one with a fraction is no timer's, which is seen when its item is read."""
+    return int(number) if number.isdigit() else int(float(number))
 
 
 class _Stream:

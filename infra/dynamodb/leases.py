@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
+from infra.dynamodb.broken import BrokenItems
 from infra.dynamodb.client import Item, Rejected, Table
 from infra.dynamodb.reads import Reads
 from infra.dynamodb.statements import Statements, insert, update
@@ -17,15 +18,31 @@ _PREFIX: Final = "#keeper."
 class DynamoShardLeases:
     """One item per shard; its key begins with "#", which no timer's does."""
 
-    def __init__(self, table: Table, *, shards: int) -> None:
+    def __init__(self, table: Table, *, shards: int, on_broken: Callable[[], None] = lambda: None) -> None:
+        """``on_broken`` is called for each broken lease, once."""
         self._table = table
         self._shards = shards
         self._reads = Reads(table)
         self._statements = Statements(table)
+        self._broken = BrokenItems(on_broken)
 
     async def read(self) -> Sequence[ShardLease]:
         items = await asyncio.gather(*(self._reads.get(f"{_PREFIX}{shard}") for shard in range(self._shards)))
-        return [_decode(shard, item) for shard, item in enumerate(items) if item is not None]
+        leases = []
+        for shard, item in enumerate(items):
+            if item is None:
+                continue
+            try:
+                leases.append(_decode(shard, item))
+            except (KeyError, ValueError, TypeError) as error:
+                await self._forget(shard, repr(error))
+        return leases
+
+    async def _forget(self, shard: int, reason: str) -> None:
+        """Delete a broken lease, so that somebody can take the shard: what it said, its next keeper finds out."""
+        key = f"{_PREFIX}{shard}"
+        self._broken.met(key, reason)
+        await self._table.call("delete_item", TableName=self._table.name, Key={"id": {"S": key}})
 
     async def write(self, before: ShardLease | None, after: ShardLease) -> bool:
         item = _encode(after)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import AsyncIterator, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import aclosing, suppress
 from random import Random
 from types import TracebackType
 from typing import Final
 
 from infra.dynamodb import codec, schema
+from infra.dynamodb.broken import BrokenItems
 from infra.dynamodb.client import Item, Rejected, Table
 from infra.dynamodb.index import EVER, Entry, Index, Range
 from infra.dynamodb.reads import Reads
@@ -19,8 +19,6 @@ from timers.errors import AlreadyExists, BrokenTimer, Conflict, TimerNotFound, U
 from timers.ports import Counts, Filter, Page, Position
 from timers.state import State
 from timers.timer import Timer
-
-logger = logging.getLogger(__name__)
 
 _FIRST_WAIT_S: Final = 0.05
 _LONGEST_WAIT_S: Final = 1.0
@@ -38,7 +36,17 @@ class DynamoTimerStore:
     somebody else's.
     """
 
-    def __init__(self, table: Table, *, shards: int, retention_ms: int, random: Random, patience: float) -> None:
+    def __init__(
+        self,
+        table: Table,
+        *,
+        shards: int,
+        retention_ms: int,
+        random: Random,
+        patience: float,
+        on_broken: Callable[[], None] = lambda: None,
+    ) -> None:
+        """``on_broken`` is called for each broken item, once."""
         self._table = table
         self._shards = shards
         self._retention_ms = retention_ms
@@ -47,6 +55,7 @@ class DynamoTimerStore:
         self._statements = Statements(table)
         self._reads = Reads(table)
         self._index = Index(table)
+        self._broken = BrokenItems(on_broken)
 
     async def create(self, timer: Timer) -> None:
         item = codec.encode(timer, shards=self._shards, retention_ms=self._retention_ms)
@@ -61,7 +70,7 @@ class DynamoTimerStore:
             item = await self._read(timer_id)
         if item is None:
             raise TimerNotFound(timer_id)
-        return codec.decode(item)
+        return self._decode(timer_id, item)
 
     async def save(self, before: Timer, after: Timer) -> None:
         changed = codec.changes(before, after, shards=self._shards, retention_ms=self._retention_ms)
@@ -85,7 +94,7 @@ class DynamoTimerStore:
             return None
         if item is None:
             raise Unavailable("dynamodb", "a claim returned no item")
-        return codec.decode(item)
+        return self._decode(timer_id, item)
 
     async def live(
         self, shard: int, *, from_ms: int, until_ms: int, limit: int, after: Position | None = None
@@ -192,11 +201,16 @@ class DynamoTimerStore:
         for entry, item in zip(entries, items, strict=True):
             if item is None:
                 continue
-            try:
-                timers.append((entry, codec.decode(item)))
-            except BrokenTimer as error:
-                logger.error("broken item passed over", extra={"reason": str(error)})
+            with suppress(BrokenTimer):
+                timers.append((entry, self._decode(entry[1], item)))
         return timers
+
+    def _decode(self, item_id: str, item: Item) -> Timer:
+        try:
+            return codec.decode(item)
+        except BrokenTimer as error:
+            self._broken.met(item_id, str(error))
+            raise
 
     async def _read(self, item_id: str) -> Item | None:
         wait = _FIRST_WAIT_S

@@ -104,7 +104,7 @@ class RabbitDeliveries:
             hint = messages.decode(body)
         except messages.Garbage as error:
             logger.warning("garbage message dropped", extra={"reason": str(error)[:200]})
-            self._metrics.dropped_garbage()
+            self._metrics.dropped("version" if isinstance(error, messages.OtherVersion) else "garbage")
             session.channel.basic_ack(method.delivery_tag)
             return
         self._on_delivery(RabbitDelivery(hint, session, method.delivery_tag, redelivered=method.redelivered))

@@ -8,15 +8,20 @@ from typing import Any, Final
 from timers import limits
 from timers.errors import TimerError
 from timers.tenant import QUALIFIED
-from timers.timer import Hint
+from timers.timer import MOST_BOUNCES, Hint
 
 _WIRE_VERSION: Final = 1
 _LONGEST: Final = 32_768  #: well above the longest target key, each character escaped
+_LONGEST_KEY: Final = 2 * limits.MAX_URL_LENGTH  #: a host may grow in lower case
 _BIGGEST: Final = 2**53
 
 
 class Garbage(TimerError):
     """A message that is not a hint."""
+
+
+class OtherVersion(Garbage):
+    """A message of another version of this service."""
 
 
 def encode(hint: Hint) -> bytes:
@@ -41,14 +46,14 @@ def decode(body: bytes) -> Hint:
     try:
         fields = json.loads(body)
         if fields["v"] != _WIRE_VERSION:
-            raise Garbage(f"wire version {fields['v']!r}")
+            raise OtherVersion(f"wire version {fields['v']!r:.20}")
         return Hint(
             timer_id=_id(fields["id"]),
             version=_whole(fields["version"], 1),
             at_ms=_whole(fields["at"], 0),
             timeout_ms=_whole(fields["timeout"], 0, round(limits.MAX_TIMEOUT_S * 1000)),
-            target_key=_text(fields["target"]),
-            bounces=_whole(fields.get("bounces", 0), 0),
+            target_key=_text(fields["target"], _LONGEST_KEY),
+            bounces=_whole(fields.get("bounces", 0), 0, MOST_BOUNCES),
         )
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise Garbage(repr(error)) from None
@@ -60,9 +65,9 @@ def _id(value: object) -> str:
     return _text(value)
 
 
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError("text expected")
+def _text(value: object, longest: int = _LONGEST) -> str:
+    if not isinstance(value, str) or len(value) > longest:
+        raise TypeError("text within bounds expected")
     return value
 
 

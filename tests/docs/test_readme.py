@@ -8,6 +8,7 @@ import pytest
 
 from api.batches import MAX_ITEMS
 from api.bounds import MAX_BATCH_BYTES, MAX_REQUEST_BYTES
+from api.strict_json import MAX_DEPTH
 from infra import callbacks
 from tests.docs.markdown import ROOT, code_blocks, read, rows, section
 from tests.docs.settings_table import lines
@@ -33,7 +34,7 @@ LIMITS: dict[str, str] = {
     "timers in one part of a list": f"{limits.MAX_LIST}",
     "timers in one batch": f"{MAX_ITEMS:,}",
     "request to the api": f"{MAX_REQUEST_BYTES // KIB**2} MiB, a batch {MAX_BATCH_BYTES // KIB**2} MiB; "
-    "100 headers, 32 KiB of them",
+    f"100 headers, 32 KiB of them; JSON nested {MAX_DEPTH} deep",
     "clocks of the machines": f"no more than {limits.CLOCK_SKEW_MS // 1000} s apart",
 }
 

@@ -242,6 +242,32 @@ async def test_what_is_no_json_or_too_much_is_refused(client: Client, raw: bytes
     problem(response)
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "wrap"),
+    [
+        ("POST", "", '{{"delay": 1, "target": {{"url": "http://127.0.0.1/", "body": {}}}}}'),
+        ("PUT", "/deep", '{{"delay": 1, "target": {{"url": "http://127.0.0.1/", "body": {}}}}}'),
+        ("PATCH", "/{id}", '{{"target": {{"body": {}}}}}'),
+        ("POST", "/batch", '{{"timers": [{{"delay": 1, "target": {{"url": "http://127.0.0.1/", "body": {}}}}}]}}'),
+        ("POST", "/batch-cancel", '{{"ids": {}}}'),
+    ],
+)
+async def test_json_is_nested_up_to_a_bound(client: Client, method: str, path: str, wrap: str) -> None:
+    timer = await client.schedule(URL, 3600)
+
+    async def send(depth: int) -> Any:
+        raw = wrap.format('[{"a":' * (depth // 2) + "1" + "}]" * (depth // 2))
+        headers = {"content-type": "application/json"}
+        return await client.http.request(method, "/v1/timers" + path.format(**timer), content=raw, headers=headers)
+
+    assert (await send(96)).status_code in (200, 201, 422)  # 422: a list within a list is no id
+    for depth in (100, 10_000):
+        refused = await send(depth)
+        assert "nested" in problem(refused)["detail"]
+        assert refused.status_code == 400
+    assert (await client.read(timer["id"]))["state"] == "scheduled"
+
+
 async def test_another_content_type_is_refused(client: Client) -> None:
     response = await client.http.post("/v1/timers", data={"delay": "1"})
     assert response.status_code == 415

@@ -2,17 +2,24 @@
 
 import json
 from dataclasses import replace
+from random import Random
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from api.schemas import timer_out
+from api.strict_json import dumps
 from infra.dynamodb.client import Item
 from infra.dynamodb.codec import changes, decode, encode
+from infra.rabbitmq import messages
 from tests.builders import NOW_MS, make_attempt, make_target, make_timer, timers
 from timers.body import Body, BodyKind
+from timers.call import call_for
 from timers.errors import BrokenTimer, Invalid
+from timers.retry import Answer
+from timers.settle import lapsed, settled
 from timers.state import State
 from timers.timer import Timer
 
@@ -99,11 +106,121 @@ def test_an_item_without_an_attribute_is_broken(name: str) -> None:
         ("attempts", {"S": "null"}),
         ("attempts", {"S": "[[1]]"}),
         ("attempts", {"S": "[1]"}),
+        ("attempts", {"S": '[["1", 0, 0, 0, 200, null]]'}),
+        ("attempts", {"S": "[[1, -1, 0, 0, 200, null]]"}),
+        ("attempts", {"S": "[[1, 0, 1e300, 0, 200, null]]"}),
+        ("attempts", {"S": '[[1, 0, 0, "late", 200, null]]'}),
+        ("attempts", {"S": '[[1, 0, 0, 0, "200", null]]'}),
+        ("attempts", {"S": "[[1, 0, 0, 0, null, 5]]"}),
+        ("attempts", {"S": '[[1, 0, 0, 0, null, "\\ud800"]]'}),
+        ("version", {"N": "0"}),
+        ("version", {"N": "1.5"}),
+        ("at_ms", {"N": "1.5"}),
+        ("due_at_ms", {"N": "-1"}),
+        ("next_attempt_at_ms", {"N": str(10**30)}),
+        ("updated_at_ms", {"N": str(1000 * THE_YEAR_9999 + 1000)}),
+        ("lease_until_ms", {"N": "1e20"}),
+        ("attempts_made", {"N": "-1"}),
     ],
 )
 def test_an_item_with_a_bad_attribute_is_broken_and_named(name: str, value: Item) -> None:
     with pytest.raises(BrokenTimer, match=r"timer-1"):
         decode({**item_of(make_timer()), name: value})
+
+
+def test_an_id_that_no_client_can_choose_is_broken() -> None:
+    with pytest.raises(BrokenTimer):
+        decode({**item_of(make_timer()), "id": {"S": "#keeper.0"}})
+
+
+def test_an_item_that_stands_elsewhere_in_the_index_than_its_time_is_broken() -> None:
+    with pytest.raises(BrokenTimer):
+        decode({**item_of(make_timer()), "next_attempt_at_ms": {"N": str(NOW_MS + 1)}})
+
+
+def spec_with(path: str, value: object) -> Item:
+    """Return an item with another value somewhere in its spec."""
+    item = item_of(make_timer(labels={"a": "b"}, target=make_target(headers={"a": "b"})))
+    spec = json.loads(item["spec"]["S"])
+    *parents, name = path.split(".")
+    place = spec
+    for parent in parents:
+        place = place[int(parent) if isinstance(place, list) else parent]
+    place[int(name) if isinstance(place, list) else name] = value
+    return {**item, "spec": {"S": json.dumps(spec)}}
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("target.url", 5),
+        ("target.url", "http://["),
+        ("target.url", "\ud800"),
+        ("target.method", "TRACE"),
+        ("target.method", ["GET"]),
+        ("target.headers", []),
+        ("target.headers", "a: b"),
+        ("target.headers.a", 5),
+        ("target.timeout", "10"),
+        ("target.timeout", 0),
+        ("target.timeout", float("nan")),
+        ("target.timeout", float("inf")),
+        ("target.body", ["json"]),
+        ("target.body", ["xml", "<a/>"]),
+        ("target.body", ["text", 5]),
+        ("target.body", ["base64", "a"]),
+        ("target.body", {"json": "1"}),
+        ("retry", "12345"),
+        ("retry.0", "8"),
+        ("retry.0", 0),
+        ("retry.0", 10**9),
+        ("retry.1", -1),
+        ("retry.1", float("nan")),
+        ("retry.2", float("inf")),
+        ("retry.3", 0),
+        ("retry.3", None),
+        ("retry.4", 2),
+        ("labels", []),
+        ("labels.a", 5),
+        ("labels.a", "\udfff"),
+        ("created_at_ms", float("inf")),
+        ("created_at_ms", -1),
+        ("trace", 5),
+        ("trace", "00-0af7651916cd43dd8448eb211c80319c"),
+    ],
+)
+def test_a_spec_that_could_not_be_called_or_shown_is_broken(path: str, value: object) -> None:
+    with pytest.raises(BrokenTimer):
+        decode(spec_with(path, value))
+
+
+def test_a_spec_nested_without_end_is_broken() -> None:
+    with pytest.raises(BrokenTimer):
+        decode({**item_of(make_timer()), "spec": {"S": "[" * 100_000}})
+
+
+_PATHS = ["target", "retry", "labels", "created_at_ms", "trace", "request", "retry.0", "retry.3"]
+_PATHS += [f"target.{name}" for name in ("url", "method", "headers", "timeout", "body", "headers.a")]
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.sampled_from(["json", "text"]),
+    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    max_leaves=6,
+)
+
+
+@given(st.sampled_from(_PATHS), _VALUES)
+def test_what_is_decoded_can_be_called_retried_hinted_and_shown(path: str, value: object) -> None:
+    try:
+        timer = decode(spec_with(path, value))
+    except BrokenTimer:
+        return
+    random = Random(0)
+    call_for(timer, started_at_ms=NOW_MS, random=random)
+    for status in (200, 410, 500, 503):
+        settled(timer.claimed(NOW_MS, NOW_MS), Answer(status), started_at_ms=NOW_MS, now_ms=NOW_MS, random=random)
+    lapsed(timer.claimed(NOW_MS, NOW_MS), NOW_MS)
+    messages.decode(messages.encode(timer.hint))
+    dumps(timer_out(timer))
 
 
 @given(st.dictionaries(st.sampled_from(list(item_of(make_timer()))), st.dictionaries(st.sampled_from("SN"), st.text())))

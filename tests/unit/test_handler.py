@@ -61,7 +61,8 @@ class Scene:
         self.store = PatchyStore()
         self.queue = RecordingQueue()
         self.callbacks = Answers(script or [200], clock=self.clock, seconds=seconds)
-        self.handler = Handler(self.store, self.queue, self.callbacks, self.clock, Random(1), HOUR_MS, Unobserving())
+        self.observer = Unobserving()
+        self.handler = Handler(self.store, self.queue, self.callbacks, self.clock, Random(1), HOUR_MS, self.observer)
 
     async def given(self, timer: Timer) -> Hint:
         await self.store.create(timer)
@@ -133,6 +134,7 @@ async def test_a_hint_for_a_timer_that_is_gone_is_forgotten(redelivered: bool) -
     scene = Scene()
     await scene.handle(make_timer().hint, redelivered=redelivered)
     assert (scene.calls, scene.queue.taken) == ([], [])
+    assert scene.observer.drops == ["stale"]
 
 
 @pytest.mark.parametrize("state", [State.CANCELLED, State.DELIVERED, State.SCHEDULED])

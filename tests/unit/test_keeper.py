@@ -9,6 +9,7 @@ from consumer.keeper import Keeper
 from consumer.shards import Shards
 from infra.memory import MemoryShardLeases, MemoryTimerStore
 from tests.builders import NOW_MS, FakeClock, RecordingQueue, Unobserving, make_timer
+from timers.errors import TimerError
 from timers.state import State
 from timers.timer import Timer
 
@@ -19,9 +20,9 @@ SHARDS = 4
 class Scene:
     """A keeper of every shard over timers in memory."""
 
-    def __init__(self) -> None:
+    def __init__(self, store: MemoryTimerStore | None = None) -> None:
         self.clock = FakeClock()
-        self.store = MemoryTimerStore(shards=SHARDS)
+        self.store = store or MemoryTimerStore(shards=SHARDS)
         self.queue = RecordingQueue()
         self.leases = MemoryShardLeases()
         self.backlog = 0
@@ -57,6 +58,24 @@ class Scene:
 @pytest.fixture
 def scene() -> Scene:
     return Scene()
+
+
+class Unwilling(MemoryTimerStore):
+    """A store that refuses every write to one timer."""
+
+    async def save(self, before: Timer, after: Timer) -> None:
+        if before.id == "refused":
+            raise TimerError("the table will not have it")
+        await super().save(before, after)
+
+
+async def test_a_timer_that_cannot_be_taken_over_does_not_keep_the_others_waiting() -> None:
+    scene = Scene(Unwilling(shards=SHARDS))
+    over = {"state": State.FIRING, "version": 2, "lease_until_ms": NOW_MS - 60_000, "due_at_ms": NOW_MS - 90_000}
+    await scene.add(*(make_timer(name, **over) for name in ("refused", *"abcdefgh")))
+    await scene.add(*(make_timer(name, due_at_ms=NOW_MS - 60_000) for name in "ijklmnop"))
+    await scene.round()
+    assert set(scene.published()) == set("abcdefghijklmnop")
 
 
 def due_in(seconds: float, timer_id: str = "timer-1", **changes: object) -> Timer:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from infra.rabbitmq.messages import Garbage, decode, encode
+from infra.rabbitmq.messages import Garbage, OtherVersion, decode, encode
 from tests.builders import make_hint, make_target
 from timers.target import check_target
 from timers.tenant import QUALIFIED
@@ -92,13 +92,22 @@ def test_any_value_in_any_field_is_a_hint_or_garbage(field: str, value: Any) -> 
         ("timeout", -1),
         ("timeout", 300_001),
         ("target", None),
+        ("target", "x" * 4097),
         ("bounces", -1),
+        ("bounces", 31),
+        ("bounces", 2**53),
     ],
 )
 def test_a_field_out_of_bounds_makes_garbage(field: str, value: object) -> None:
     fields = json.loads(encode(make_hint()))
     with pytest.raises(Garbage):
         decode(json.dumps({**fields, field: value}).encode())
+
+
+def test_another_version_is_told_apart() -> None:
+    fields = json.loads(encode(make_hint()))
+    with pytest.raises(OtherVersion):
+        decode(json.dumps({**fields, "v": 2}).encode())
 
 
 @pytest.mark.parametrize("field", ["v", "id", "version", "at", "timeout", "target"])

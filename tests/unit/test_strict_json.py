@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.strict_json import NotJson, dumps, loads
+from api.strict_json import MAX_DEPTH, NotJson, dumps, loads
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
@@ -55,12 +55,36 @@ def test_any_bytes_are_json_or_not(raw: bytes) -> None:
         b'"a\nb"',
         b"nul",
         b"{} {}",
+        '{"a": 1}'.encode("utf-16"),
+        "\ufeff{}".encode(),
     ],
     ids=lambda raw: repr(raw[:12]),
 )
 def test_what_is_not_json_is_refused_with_a_reason(raw: bytes) -> None:
     with pytest.raises(NotJson, match=r"."):
         loads(raw)
+
+
+def nested(depth: int, innermost: Any = None) -> Any:
+    """Return arrays and objects by turns, ``depth`` of them, the innermost empty or with a value in it."""
+    value: Any = [] if innermost is None else [innermost]
+    for level in range(depth - 1):
+        value = [1, value] if level % 2 else {"a": value, "b": "["}
+    return value
+
+
+@pytest.mark.parametrize("innermost", [None, "["])
+@pytest.mark.parametrize("bystanders", [0, 5_000])
+def test_nesting_ends_at_its_bound(innermost: object, bystanders: int) -> None:
+    others: list[Any] = [{}] * bystanders
+    most = [*others, nested(MAX_DEPTH - 1, innermost)]
+    assert loads(dumps(most)) == most
+    with pytest.raises(NotJson, match=r"nested"):
+        loads(dumps([most]))
+
+
+def test_brackets_in_a_text_are_no_nesting() -> None:
+    assert loads(dumps(["[{" * 10_000])) == ["[{" * 10_000]
 
 
 def test_a_whole_surrogate_pair_is_a_character() -> None:

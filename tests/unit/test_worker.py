@@ -17,6 +17,7 @@ from timers.ports import Action
 from timers.retry import Answer
 from timers.state import State
 from timers.timer import Hint, Timer
+from timers.wheel import SPAN_MS
 
 PATIENCE_S = 10.0
 
@@ -71,14 +72,15 @@ class Scene:
         self.queue = RecordingQueue()
         self.callbacks = callbacks or Answers([200], clock=self.clock)
         self.gate = Gate(self.clock, total=10, per_target=2)
-        handler = Handler(self.store, self.queue, self.callbacks, self.clock, Random(1), 3_600_000, Unobserving())
+        self.observer = Unobserving()
+        handler = Handler(self.store, self.queue, self.callbacks, self.clock, Random(1), 3_600_000, self.observer)
         self.worker = Worker(handler, self.gate, self.clock)
 
-    async def receive(self, *, ahead_ms: int, timer_id: str = "timer-1") -> Delivery:
+    async def receive(self, *, ahead_ms: int, timer_id: str = "timer-1", redelivered: bool = False) -> Delivery:
         """Receive the hint of a timer that is due so far ahead."""
         timer = make_timer(timer_id, due_at_ms=self.clock.now_ms() + ahead_ms)
         await self.store.create(timer)
-        delivery = Delivery(timer.hint)
+        delivery = Delivery(timer.hint, redelivered=redelivered)
         self.worker.receive(delivery)
         return delivery
 
@@ -144,6 +146,27 @@ async def test_what_fails_unexpectedly_is_given_back(monkeypatch: pytest.MonkeyP
     assert await delivery.done() == "given back"
     await turns()
     assert scene.gate.calling == 0
+
+
+async def test_what_fails_again_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(consumer.worker, "_PAUSE_S", 0)
+    scene = Scene()
+
+    async def broken(*_: object, **__: object) -> Timer:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(scene.store, "claim", broken)
+    delivery = await scene.receive(ahead_ms=0, redelivered=True)
+    assert await delivery.done() == "acknowledged"
+    assert scene.observer.drops == ["failed"]
+
+
+async def test_what_no_keeper_puts_on_the_wheel_yet_is_dropped() -> None:
+    scene = Scene()
+    delivery = await scene.receive(ahead_ms=2 * SPAN_MS + 60_000)
+    assert await delivery.done() == "acknowledged"
+    assert scene.observer.drops == ["far"]
+    assert scene.queue.hints == []
 
 
 async def test_what_cannot_be_put_on_the_wheel_again_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:

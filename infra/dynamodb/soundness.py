@@ -1,0 +1,78 @@
+"""
+What a stored timer may hold.
+
+Whoever meets a timer relies on its types and bounds: where they do not hold, each attempt would fail as the one before,
+in the middle. So nothing comes out of the table that cannot be called, tried again, and shown. A bound of the contract
+that is lowered one day stays as it is here.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from timers import limits
+from timers.retry import RetryPolicy
+from timers.target import METHODS, HttpTarget, Target
+from timers.tenant import QUALIFIED
+from timers.timer import Attempt, Timer
+
+_LATEST_MS: Final = 253_402_300_799_999  # the end of the year 9999: what is later cannot be written as a time
+
+
+def is_sound(timer: Timer) -> bool:
+    """Whether a timer is one of ours. Raises ValueError, TypeError, AttributeError where it is not."""
+    return (
+        QUALIFIED.fullmatch(timer.id) is not None
+        and timer.version >= 1
+        and timer.attempts_made >= 0
+        and _are_times(timer)
+        and (timer.trace is None or timer.trace.count("-") == 3)
+        and all(type(label) is str for label in timer.labels.values())
+        and all(_is_attempt(attempt) for attempt in timer.attempts)
+        and _may_retry(timer.retry)
+        and _can_be_called(timer.target)
+    )
+
+
+def _are_times(timer: Timer) -> bool:
+    times = (
+        timer.due_at_ms,
+        timer.next_attempt_at_ms,
+        timer.created_at_ms,
+        timer.updated_at_ms,
+        timer.lease_until_ms,
+    )
+    return min(times) >= 0 and max(times) <= _LATEST_MS
+
+
+def _is_attempt(attempt: Attempt) -> bool:
+    return (
+        type(attempt.number) is int
+        and 0 <= attempt.started_at_ms <= _LATEST_MS
+        and 0 <= attempt.finished_at_ms <= _LATEST_MS
+        and type(attempt.lateness_ms) is int
+        and (attempt.status is None or type(attempt.status) is int)
+        and (attempt.error is None or type(attempt.error) is str)
+    )
+
+
+def _may_retry(retry: RetryPolicy) -> bool:
+    return (
+        type(retry.max_attempts) is int
+        and 1 <= retry.max_attempts <= limits.MAX_ATTEMPTS
+        and 0 <= retry.min_backoff <= limits.MAX_BACKOFF_S
+        and 0 <= retry.max_backoff <= limits.MAX_BACKOFF_S
+        and 1 <= retry.multiplier <= limits.MAX_MULTIPLIER
+        and 0 <= retry.jitter <= 1
+    )
+
+
+def _can_be_called(target: Target) -> bool:
+    if target.body is not None:
+        target.body.content()  # raises ValueError
+    return not isinstance(target, HttpTarget) or (
+        target.key != ""  # raises ValueError
+        and target.method in METHODS
+        and all(type(value) is str for value in target.headers.values())
+        and limits.MIN_TIMEOUT_S <= target.timeout <= limits.MAX_TIMEOUT_S
+    )
