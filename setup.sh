@@ -139,6 +139,9 @@ show_reach() {
       say "TIMERS_ALLOW_ADDRESSES=public and TIMERS_ALLOW_HTTP=false into .env and run ./setup.sh."
       ;;
   esac
+  if [ -n "${TIMERS_ALLOW_AMQP:-}" ]; then
+    say "Timers may put messages into this broker's queues (TIMERS_ALLOW_AMQP=$TIMERS_ALLOW_AMQP)."
+  fi
   say "Calls are signed with TIMERS_SIGNING_SECRET of .env: docs/how-to/verify-signatures.md."
 }
 

@@ -17,6 +17,7 @@ from infra.clock import SystemClock
 from infra.metrics import Metrics
 from infra.rabbitmq.queue import RabbitDelayQueue
 from infra.settings import Settings
+from infra.targets import TargetRules
 from timers.service import Timers
 
 _DRAIN_S: Final = 5.0
@@ -38,7 +39,9 @@ def app() -> FastAPI:
             queue.start()
             store = wiring.store(settings, table, metrics)
             metrics.gauge("timers_broker_connected", "1 where the broker can be used.", lambda: queue.connected)
-            yield Parts(Timers(store, queue, clock, random, settings.horizon * 1000), queue, metrics.page)
+            check = TargetRules(wiring.destinations(settings)).check
+            timers = Timers(store, queue, clock, random, settings.horizon * 1000, check=check)
+            yield Parts(timers, queue, metrics.page)
             await queue.stop(_DRAIN_S)
 
     return create_app(parts, pending=settings.api_pending)

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import asdict
 from hashlib import sha256
 from typing import Annotated, Any, Final, Literal
 
@@ -13,6 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Fiel
 
 from api.strict_json import dumps, parse
 from timers import limits
+from timers.amqp import AmqpTarget, Destination
 from timers.body import Body, BodyKind
 from timers.errors import Invalid
 from timers.retry import RetryPolicy
@@ -106,6 +108,64 @@ class HttpTargetIn(Strict):
         return check_target(HttpTarget(self.url, self.method, self.headers, body, self.timeout))
 
 
+AmqpName = Annotated[str, Field(max_length=limits.MAX_AMQP_NAME_BYTES)]
+AmqpHeader = Annotated[
+    Any,
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "integer"}, {"type": "boolean"}]}),
+]
+
+
+class DestinationIn(Strict):
+    """Where a message is published; without an exchange the routing key is the name of a queue."""
+
+    exchange: AmqpName = ""
+    routing_key: AmqpName = ""
+
+    def destination(self) -> Destination:
+        """Return the core's value."""
+        return Destination(self.exchange, self.routing_key)
+
+
+class AmqpPropertiesIn(Strict):
+    """What AMQP calls the properties of a message; the rest of them the service sets."""
+
+    content_type: AmqpName | None = None
+    content_encoding: AmqpName | None = None
+    correlation_id: AmqpName | None = None
+    reply_to: AmqpName | None = None
+    type: AmqpName | None = None
+    app_id: AmqpName | None = None
+    priority: int | None = Field(None, ge=0, le=255)
+    expiration: int | None = Field(None, ge=0, le=2**32 - 1, description="Milliseconds, as AMQP has it.")
+
+
+class AmqpTargetIn(DestinationIn):
+    """A message to an exchange or a queue of the broker that the service itself uses."""
+
+    type: Literal["amqp"]
+    headers: dict[str, AmqpHeader] = Field(default_factory=dict, max_length=limits.MAX_HEADERS)
+    properties: AmqpPropertiesIn = Field(default_factory=AmqpPropertiesIn)
+    body: AnyBody = None
+    body_base64: Base64Body = None
+    redeliveries_left: int | None = Field(
+        None, ge=0, le=limits.MAX_REDELIVERIES, description="At 0 the message goes to `dead_letter`."
+    )
+    dead_letter: DestinationIn | None = None
+
+    def target(self) -> Target:
+        """Return the core's value. Raises Invalid."""
+        return check_target(
+            AmqpTarget(
+                to=self.destination(),
+                headers=self.headers,
+                properties=self.properties.model_dump(exclude_none=True),
+                body=_body(self.body, self.body_base64),
+                redeliveries_left=self.redeliveries_left,
+                dead_letter=self.dead_letter.destination() if self.dead_letter else None,
+            )
+        )
+
+
 class LogTargetIn(Strict):
     """A line in the log of the consumer that handles it."""
 
@@ -135,9 +195,9 @@ def _type_of(target: object) -> str | None:
 
 
 UNKNOWN_TYPE: Final = "unknown_target_type"
-TARGETS: Final = {"http": HttpTargetIn, "log": LogTargetIn}
+TARGETS: Final = {"http": HttpTargetIn, "amqp": AmqpTargetIn, "log": LogTargetIn}
 TargetIn = Annotated[
-    Annotated[HttpTargetIn, Tag("http")] | Annotated[LogTargetIn, Tag("log")],
+    Annotated[HttpTargetIn, Tag("http")] | Annotated[AmqpTargetIn, Tag("amqp")] | Annotated[LogTargetIn, Tag("log")],
     Discriminator(_type_of, custom_error_type=UNKNOWN_TYPE, custom_error_message=f"one of {', '.join(TARGETS)}"),
 ]
 
@@ -410,8 +470,23 @@ def _target_out(target: Target) -> dict[str, Any]:
                 **_body_out(target.body),
                 "timeout": target.timeout,
             }
+        case AmqpTarget():
+            return _amqp_out(target)
         case LogTarget():
             return {"type": target.type, **_body_out(target.body)}
+
+
+def _amqp_out(target: AmqpTarget) -> dict[str, Any]:
+    out: dict[str, Any] = {
+        "type": target.type,
+        **asdict(target.to),
+        "headers": dict(target.headers),
+        "properties": dict(target.properties),
+        **_body_out(target.body),
+    }
+    if target.dead_letter is not None:
+        out |= {"redeliveries_left": target.redeliveries_left, "dead_letter": asdict(target.dead_letter)}
+    return out
 
 
 def _body_out(body: Body | None) -> dict[str, Any]:

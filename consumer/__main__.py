@@ -24,6 +24,7 @@ from infra.dynamodb.client import Table
 from infra.dynamodb.leases import DynamoShardLeases
 from infra.metrics import Metrics
 from infra.rabbitmq.deliveries import RabbitDeliveries
+from infra.rabbitmq.publisher import RabbitPublisher
 from infra.rabbitmq.queue import RabbitDelayQueue
 from infra.settings import Settings
 from infra.targets import Targets
@@ -47,7 +48,9 @@ class Consumer:
         store = wiring.store(settings, table, metrics)
         self._queue = RabbitDelayQueue(url, lanes=lanes, clock=clock, random=random, metrics=metrics)
         secrets = parse_secrets(settings.signing_secret.get_secret_value())
-        handler = Handler(store, self._queue, Targets(callbacks), clock, random, horizon_ms, metrics, secrets)
+        self._publisher = RabbitPublisher(url, allowed=wiring.destinations(settings), random=random)
+        targets = Targets(callbacks, self._publisher)
+        handler = Handler(store, self._queue, targets, clock, random, horizon_ms, metrics, secrets)
         gate = Gate(clock, total=settings.concurrency, per_target=settings.target_concurrency)
         self._worker = Worker(handler, gate, clock)
         self._deliveries = RabbitDeliveries(
@@ -88,6 +91,7 @@ class Consumer:
     async def run(self, stop: asyncio.Event) -> None:
         """Work until ``stop`` is set; a background part that dies takes the process down with it."""
         self._queue.start()
+        self._publisher.start()
         self._deliveries.start()
         pages = serve(
             self._settings.consumer_host,
@@ -112,6 +116,7 @@ class Consumer:
         await self._worker.stop(self._settings.stop_timeout)
         async with _best_effort("leave the shards"):
             await self._shards.leave()
+        await self._publisher.stop()
         await self._deliveries.stop()
         await self._queue.stop(_DRAIN_S)
         logger.info("consumer stopped")

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from infra.guard import AddressList, HostList, PortList
+from infra.rabbitmq.destinations import DestinationList
 from timers.signature import parse_secrets
 
 PREFIX: Final = "TIMERS_"
@@ -42,6 +43,11 @@ def _hosts(text: str) -> str:
 
 def _ports(text: str) -> str:
     PortList.parse(text)
+    return text
+
+
+def _destinations(text: str) -> str:
+    DestinationList.parse(text)
     return text
 
 
@@ -99,6 +105,9 @@ class Settings(BaseModel):
         "80,443,1024-65535", description="Ports that may be called."
     )
     allow_http: bool = Field(False, description="Whether a url may be plain http.")  # noqa: FBT003
+    allow_amqp: Annotated[str, AfterValidator(_destinations)] = Field(
+        "", description="Where messages may go: `exchange/routing-key`, `/queue`, with `*` for any; `*`: anywhere."
+    )
     ca_file: str = Field("", description="Certificates to trust beside the system's, in PEM.")
     signing_secret: Annotated[SecretStr, AfterValidator(_secrets)] = Field(
         SecretStr(""), description="Signs calls: `whsec_…`, two with a comma between for a rotation."

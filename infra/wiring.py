@@ -19,6 +19,7 @@ from infra.dynamodb.client import Table
 from infra.dynamodb.store import DynamoTimerStore
 from infra.guard import AddressList, HostList, PortList, Rules
 from infra.metrics import Metrics
+from infra.rabbitmq.destinations import DestinationList
 from infra.rabbitmq.topology import Lane
 from infra.settings import BadSettings, Settings
 from timers.errors import TimerError
@@ -105,6 +106,11 @@ def rules(settings: Settings) -> Rules:
         allow_ports=PortList.parse(settings.allow_ports),
         allow_http=settings.allow_http,
     )
+
+
+def destinations(settings: Settings) -> DestinationList:
+    """Return where messages may go."""
+    return DestinationList.parse(settings.allow_amqp)
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:

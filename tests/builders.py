@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from hypothesis import strategies as st
 
+from timers.amqp import AmqpTarget, Destination
 from timers.body import Body, BodyKind
 from timers.ports import Action, Call, Clock
 from timers.retry import Answer, RetryPolicy
@@ -146,14 +147,27 @@ bodies: Final = (
     | st.builds(Body, st.just(BodyKind.JSON), _TEXT.map(json.dumps))
     | st.builds(Body, st.just(BodyKind.BASE64), st.binary(max_size=20).map(lambda raw: b64encode(raw).decode()))
 )
-targets: Final = st.builds(
+http_targets: Final = st.builds(
     HttpTarget,
     url=st.builds("https://{}/{}".format, st.from_regex(r"[a-z0-9.-]{1,20}", fullmatch=True), _TEXT),
     method=st.sampled_from(["GET", "POST"]),
     headers=st.dictionaries(_TEXT, _TEXT, max_size=3),
     body=bodies,
     timeout=st.floats(0.01, 300),
-) | st.builds(LogTarget, bodies)
+)
+_NAMES: Final = st.from_regex(r"[a-z]{1,10}", fullmatch=True)
+destinations: Final = st.builds(Destination, st.just("") | _NAMES, _NAMES)
+_messages: Final = st.builds(
+    AmqpTarget,
+    to=destinations,
+    headers=st.dictionaries(_NAMES, _TEXT | st.integers(-(2**63), 2**63 - 1) | st.booleans(), max_size=3),
+    properties=st.dictionaries(st.sampled_from(["type", "app_id"]), _NAMES),
+    body=bodies,
+)
+amqp_targets: Final = _messages | st.builds(
+    replace, _messages, redeliveries_left=st.integers(0, 1_000), dead_letter=destinations
+)
+targets: Final = http_targets | amqp_targets | st.builds(LogTarget, bodies)
 attempts: Final = st.builds(
     Attempt,
     number=st.integers(1, 100),

@@ -97,6 +97,7 @@ class Stack:
             "TIMERS_TABLE": f"timers-{uuid4().hex[:12]}",
             "TIMERS_ALLOW_ADDRESSES": "loopback",
             "TIMERS_ALLOW_HTTP": "true",
+            "TIMERS_ALLOW_AMQP": "*",
             "TIMERS_SIGNING_SECRET": SIGNING_SECRET,
             "TIMERS_LOG_LEVEL": "info",
         } | settings

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from random import Random
 from typing import Final
 
-from timers.ports import Action, Call, Echo
+from timers.amqp import AmqpTarget
+from timers.ports import Action, Call, Echo, Message
 from timers.signature import sign
 from timers.stamps import rfc3339
 from timers.target import HttpTarget, LogTarget
@@ -22,6 +23,8 @@ def action_for(timer: Timer, *, started_at_ms: int, random: Random, secrets: Seq
     match timer.target:
         case HttpTarget():
             return call_for(timer, started_at_ms=started_at_ms, random=random, secrets=secrets)
+        case AmqpTarget():
+            return _message(timer, timer.target, started_at_ms, random)
         case LogTarget(body):
             text = body.text[:_ECHOED] if body else ""
             return Echo(timer.id, text, timer.attempts_made + 1, started_at_ms - timer.next_attempt_at_ms)
@@ -47,6 +50,25 @@ def call_for(timer: Timer, *, started_at_ms: int, random: Random, secrets: Seque
     if timer.trace is not None:
         headers.setdefault("traceparent", _child(timer.trace, random))
     return Call(target.url, target.method, headers, content, target.timeout)
+
+
+def _message(timer: Timer, target: AmqpTarget, started_at_ms: int, random: Random) -> Message:
+    headers = dict(target.headers)
+    headers["timer-attempt"] = timer.attempts_made + 1
+    headers["timer-due-at"] = rfc3339(timer.due_at_ms)
+    headers["timer-lateness-ms"] = started_at_ms - timer.next_attempt_at_ms
+    if target.redeliveries_left is not None:
+        headers["timer-redeliveries-left"] = max(0, target.redeliveries_left - 1)
+    if timer.trace is not None:
+        headers.setdefault("traceparent", _child(timer.trace, random))
+    body = target.body
+    properties = {
+        **({"content_type": body.content_type} if body else {}),
+        **target.properties,
+        "message_id": timer.name,
+        "timestamp": started_at_ms // 1000,
+    }
+    return Message(target.destination, headers, properties, body.content() if body else b"", target.timeout_ms / 1000)
 
 
 def _child(traceparent: str, random: Random) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from timers.amqp import Destination, HeaderValue
 from timers.retry import Answer
 from timers.state import State
 from timers.tenant import DEFAULT
@@ -163,6 +164,21 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
+class Message:
+    """
+    One message to an exchange of the broker.
+
+    ``properties`` are AMQP's basic properties by name, headers apart; ``timeout`` in seconds covers the confirm.
+    """
+
+    to: Destination
+    headers: Mapping[str, HeaderValue]
+    properties: Mapping[str, str | int]
+    content: bytes
+    timeout: float
+
+
+@dataclass(frozen=True, slots=True)
 class Echo:
     """One line for the log: the text of a timer's body, and which attempt of which timer it is."""
 
@@ -172,7 +188,7 @@ class Echo:
     lateness_ms: int
 
 
-Action = Call | Echo
+Action = Call | Message | Echo
 """What is done when a timer is due, by the type of its target."""
 
 

@@ -13,6 +13,7 @@ from timers.errors import AlreadyExists, Conflict, KeyReused, PreconditionFailed
 from timers.ports import Clock, Counts, DelayQueue, Filter, Page, Position, TimerStore
 from timers.stamps import uuid7, uuid8
 from timers.state import State
+from timers.target import Target
 from timers.tenant import DEFAULT, name_of, qualified
 from timers.timer import Spec, Timer
 
@@ -85,12 +86,17 @@ class IdempotencyKey:
         return f"{self.name}:{self.fingerprint}"
 
 
+def _anything(_: Target) -> None:
+    """Allow every target."""
+
+
 @dataclass(frozen=True, slots=True)
 class Timers:
     """
     The use cases of one tenant. A method that returns has written to the store what it says.
 
     Clients name timers; what they name is looked for among the timers of ``tenant`` and nowhere else.
+    ``check`` raises Invalid where a target is not allowed here.
     ``horizon_ms`` is how far ahead hints are put on the queue; what is further away the keeper loads.
     """
 
@@ -100,6 +106,7 @@ class Timers:
     random: Random
     horizon_ms: int
     tenant: str = DEFAULT
+    check: Callable[[Target], None] = _anything
 
     def of(self, tenant: str) -> Timers:
         """Return the use cases of another tenant."""
@@ -113,6 +120,7 @@ class Timers:
 
         ``now_ms`` is the time that the spec was made from, where it matters that both agree.
         """
+        self.check(spec.target)
         now_ms = self.clock.now_ms() if now_ms is None else now_ms
         timer = Timer.create(self._id(name or uuid7(now_ms, self.random)), spec, now_ms, request)
         await self.store.create(timer)
@@ -158,6 +166,7 @@ class Timers:
             precondition.check(None)
             return await self.schedule(spec, name), True
         precondition.check(before)
+        self.check(spec.target)
         return await self._save(before, before.replaced(spec, self.clock.now_ms())), False
 
     async def edit(self, name: str, change: Callable[[Timer], Spec], precondition: Precondition = ANY) -> Timer:
@@ -167,7 +176,13 @@ class Timers:
         Raises TimerNotFound, IllegalTransition where it is firing or final, PreconditionFailed,
         and whatever ``change`` raises.
         """
-        return await self._move(name, lambda timer: timer.edited(change(timer), self.clock.now_ms()), precondition)
+
+        def move(timer: Timer) -> Timer:
+            spec = change(timer)
+            self.check(spec.target)
+            return timer.edited(spec, self.clock.now_ms())
+
+        return await self._move(name, move, precondition)
 
     async def cancel(self, name: str, precondition: Precondition = ANY) -> Timer:
         """

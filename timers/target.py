@@ -9,6 +9,7 @@ from typing import ClassVar, Final
 from urllib.parse import SplitResult, urlsplit
 
 from timers import limits
+from timers.amqp import AmqpTarget, check_amqp
 from timers.body import Body, check_body
 from timers.errors import Invalid
 
@@ -70,7 +71,7 @@ class LogTarget:
     key: ClassVar = "log"
 
 
-Target = HttpTarget | LogTarget
+Target = HttpTarget | AmqpTarget | LogTarget
 
 
 def check_url(url: str) -> str:
@@ -147,6 +148,8 @@ def check_target(target: Target) -> Target:
     match target:
         case HttpTarget():
             return _check_http(target)
+        case AmqpTarget():
+            return check_amqp(target)
         case LogTarget():
             return LogTarget(check_body(target.body))
 

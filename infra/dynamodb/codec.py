@@ -10,6 +10,7 @@ from infra.dynamodb.client import Item
 from infra.dynamodb.schema import partition, shard_key, tenant_key
 from infra.dynamodb.soundness import is_sound
 from timers import limits
+from timers.amqp import AmqpTarget, Destination
 from timers.body import Body, BodyKind
 from timers.errors import BrokenTimer, Invalid
 from timers.retry import RetryPolicy
@@ -90,10 +91,24 @@ def _target(fields: Mapping[str, Any]) -> Target:
     match fields.get("type", HttpTarget.type):
         case HttpTarget.type:
             return HttpTarget(fields["url"], fields["method"], fields["headers"], body, fields["timeout"])
+        case AmqpTarget.type:
+            return _amqp_target(fields, body)
         case LogTarget.type:
             return LogTarget(body)
         case other:
             raise ValueError(f"no target has the type {other!r}")
+
+
+def _amqp_target(fields: Mapping[str, Any], body: Body | None) -> AmqpTarget:
+    dead_letter = fields.get("dead_letter")
+    return AmqpTarget(
+        to=Destination(*fields["to"]),
+        headers=fields["headers"],
+        properties=fields["properties"],
+        body=body,
+        redeliveries_left=fields.get("redeliveries_left"),
+        dead_letter=Destination(*dead_letter) if dead_letter else None,
+    )
 
 
 def _whole(timer: Timer, shards: int, retention_ms: int) -> Item:
@@ -153,6 +168,12 @@ def _target_fields(target: Target) -> dict[str, Any]:
         case HttpTarget():
             fields |= {"url": target.url, "method": target.method}
             fields |= {"headers": dict(target.headers), "timeout": target.timeout}
+        case AmqpTarget():
+            fields |= {"type": target.type, "to": [target.to.exchange, target.to.routing_key]}
+            fields |= {"headers": dict(target.headers), "properties": dict(target.properties)}
+            if target.dead_letter is not None:
+                fields["redeliveries_left"] = target.redeliveries_left
+                fields["dead_letter"] = [target.dead_letter.exchange, target.dead_letter.routing_key]
         case LogTarget():
             fields["type"] = target.type
     if target.body is not None:

@@ -11,8 +11,10 @@ from __future__ import annotations
 from typing import Final
 
 from timers import limits
+from timers.amqp import AmqpTarget, check_amqp
+from timers.errors import Invalid
 from timers.retry import RetryPolicy
-from timers.target import METHODS, HttpTarget, Target
+from timers.target import METHODS, HttpTarget, LogTarget, Target
 from timers.tenant import QUALIFIED
 from timers.timer import Attempt, Timer
 
@@ -70,9 +72,28 @@ def _may_retry(retry: RetryPolicy) -> bool:
 def _can_be_called(target: Target) -> bool:
     if target.body is not None:
         target.body.content()  # raises ValueError
-    return not isinstance(target, HttpTarget) or (
+    match target:
+        case HttpTarget():
+            return _is_endpoint(target)
+        case AmqpTarget():
+            return _is_message(target)
+        case LogTarget():
+            return True
+
+
+def _is_endpoint(target: HttpTarget) -> bool:
+    return (
         target.key != ""  # raises ValueError
         and target.method in METHODS
         and all(type(value) is str for value in target.headers.values())
         and limits.MIN_TIMEOUT_S <= target.timeout <= limits.MAX_TIMEOUT_S
     )
+
+
+def _is_message(target: AmqpTarget) -> bool:
+    """Whether it is within the bounds of AMQP, which are not ours to lower."""
+    try:
+        check_amqp(target)
+    except Invalid:
+        return False
+    return True

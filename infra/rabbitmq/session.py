@@ -54,7 +54,7 @@ class Session:
         connection.add_on_connection_blocked_callback(lambda *_: session._flow(blocked=True))
         connection.add_on_connection_unblocked_callback(lambda *_: session._flow(blocked=False))
         try:
-            session.channel = await session.step(lambda done: connection.channel(on_open_callback=done))
+            session.channel = await session.open_channel()
         except BaseException:
             session.end("the channel did not open")
             raise
@@ -75,6 +75,11 @@ class Session:
         if not answered.done():
             raise Unavailable("rabbitmq", self.closed.result() if self.closed.done() else "no answer in time")
         return answered.result()
+
+    async def open_channel(self) -> Channel:
+        """Open one more channel, whose end is its opener's business. Raises Unavailable."""
+        channel: Channel = await self.step(lambda done: self._connection.channel(on_open_callback=done))
+        return channel
 
     async def declare(self, lanes: Iterable[Lane]) -> None:
         """Declare the wheel. Safe to repeat. Raises Unavailable, also where one exists with other arguments."""

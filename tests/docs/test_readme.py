@@ -25,6 +25,9 @@ LIMITS: dict[str, str] = {
     "url": f"{limits.MAX_URL_LENGTH:,} characters, http or https",
     "body of the call": f"{limits.MAX_BODY_BYTES // KIB} KiB",
     "headers of the call": f"{limits.MAX_HEADERS}, each up to {limits.MAX_HEADER_BYTES // KIB} KiB",
+    "exchange, routing key, property of a message": f"{limits.MAX_AMQP_NAME_BYTES} bytes; "
+    f"all headers together {limits.MAX_AMQP_HEADERS_BYTES // KIB} KiB",
+    "redeliveries of a message": f"{limits.MAX_REDELIVERIES:,}",
     "answer to the call": f"{callbacks.READ // KIB} KiB of its body is read, 128 headers up to 8 KiB each",
     "labels": f"{limits.MAX_LABELS}, keys and values up to {limits.MAX_LABEL_LENGTH} characters",
     "timer as a whole": f"{limits.MAX_ITEM_BYTES // 1000} KB in the table",

@@ -9,6 +9,7 @@ import httpx2
 import pytest
 
 from tests.end_to_end.client import Client
+from tests.queues import Queues
 from tests.receiver import Receiver, receiving
 from tests.services import DynamoDB, RabbitMQ
 from tests.stack import Member, Stack, stack
@@ -45,6 +46,13 @@ async def client(api: Member, consumers: list[Member]) -> AsyncIterator[Client]:
 async def receiver() -> AsyncIterator[Receiver]:
     async with receiving() as server:
         yield server
+
+
+@pytest.fixture
+def queues(rabbitmq: RabbitMQ) -> Iterator[Queues]:
+    own = Queues(rabbitmq)
+    yield own
+    own.close()
 
 
 @pytest.fixture

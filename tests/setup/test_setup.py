@@ -105,6 +105,7 @@ def test_a_local_setup_opens_what_the_defaults_refuse(checkout: Path, taken_port
     settings = (checkout / ".env").read_text().splitlines()
     assert "TIMERS_ALLOW_ADDRESSES=public,private,loopback" in settings
     assert "TIMERS_ALLOW_HTTP=true" in settings
+    assert "TIMERS_ALLOW_AMQP='*'" in settings
 
 
 @pytest.mark.parametrize(

@@ -15,12 +15,14 @@ from infra.dynamodb.client import Item
 from infra.dynamodb.codec import changes, decode, encode
 from infra.rabbitmq import messages
 from tests.builders import NOW_MS, make_attempt, make_target, make_timer, timers
+from timers.amqp import AmqpTarget, Destination
 from timers.body import Body, BodyKind
 from timers.call import call_for
 from timers.errors import BrokenTimer, Invalid
 from timers.retry import Answer
 from timers.settle import lapsed, settled
 from timers.state import State
+from timers.target import Target
 from timers.timer import Timer
 
 WEEK_MS = 7 * 86_400_000
@@ -138,9 +140,14 @@ def test_an_item_that_stands_elsewhere_in_the_index_than_its_time_is_broken() ->
         decode({**item_of(make_timer()), "next_attempt_at_ms": {"N": str(NOW_MS + 1)}})
 
 
-def spec_with(path: str, value: object) -> Item:
+MESSAGE = AmqpTarget(
+    Destination("a", "b"), {"a": "b"}, {"type": "b"}, redeliveries_left=1, dead_letter=Destination("a", "b")
+)
+
+
+def spec_with(path: str, value: object, target: Target | None = None) -> Item:
     """Return an item with another value somewhere in its spec."""
-    item = item_of(make_timer(labels={"a": "b"}, target=make_target(headers={"a": "b"})))
+    item = item_of(make_timer(labels={"a": "b"}, target=target or make_target(headers={"a": "b"})))
     spec = json.loads(item["spec"]["S"])
     *parents, name = path.split(".")
     place = spec
@@ -192,6 +199,36 @@ def spec_with(path: str, value: object) -> Item:
 def test_a_spec_that_could_not_be_called_or_shown_is_broken(path: str, value: object) -> None:
     with pytest.raises(BrokenTimer):
         decode(spec_with(path, value))
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("target.type", "fax"),
+        ("target.type", None),
+        ("target.type", "http"),
+        ("target.to", ["a"]),
+        ("target.to", [1, 2]),
+        ("target.to", "abc"),
+        ("target.to.1", "a" * 256),
+        ("target.headers", []),
+        ("target.headers.a", 1.5),
+        ("target.headers.a", 2**63),
+        ("target.headers.CC", "a"),
+        ("target.properties", ["type"]),
+        ("target.properties.type", 1),
+        ("target.properties.delivery_mode", 1),
+        ("target.redeliveries_left", "1"),
+        ("target.redeliveries_left", True),
+        ("target.redeliveries_left", 1.5),
+        ("target.dead_letter", None),
+        ("target.dead_letter", ["", ""]),
+        ("target.body", ["base64", "a"]),
+    ],
+)
+def test_a_message_that_could_not_be_published_is_broken(path: str, value: object) -> None:
+    with pytest.raises(BrokenTimer):
+        decode(spec_with(path, value, MESSAGE))
 
 
 def test_a_spec_nested_without_end_is_broken() -> None:

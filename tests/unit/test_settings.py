@@ -66,6 +66,7 @@ def test_every_mistake_is_named_at_once() -> None:
         ("TIMERS_DENY_HOSTS", "a b"),
         ("TIMERS_ALLOW_PORTS", "0-80"),
         ("TIMERS_ALLOW_HTTP", "perhaps"),
+        ("TIMERS_ALLOW_AMQP", "orders"),
         ("TIMERS_LOG_LEVEL", "loud"),
     ],
 )
