@@ -34,7 +34,12 @@ def app() -> FastAPI:
         async with wiring.table(settings, metrics) as table:
             await wiring.check_layout(settings, table)
             queue = RabbitDelayQueue(
-                settings.rabbitmq_url, lanes=wiring.lanes(settings), clock=clock, random=random, metrics=metrics
+                settings.rabbitmq_url,
+                lanes=wiring.lanes(settings),
+                on_new=wiring.leases(settings, table, metrics).clear,
+                clock=clock,
+                random=random,
+                metrics=metrics,
             )
             queue.start()
             store = wiring.store(settings, table, metrics)

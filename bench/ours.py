@@ -124,18 +124,12 @@ class Pending:
         self._size = size
 
     async def outcomes(self, name: str, first_s: float, last_s: float) -> list[Outcome]:
-        """Create them, due evenly between two times from now; measure; cancel and remove them."""
+        """Create them, due evenly between two times from now; measure; remove them."""
         work = self._work(name, first_s, last_s)
         try:
-            found = [await self._created(name, work)]
-            found += [await measure() for measure in self._measures(name)]
-            found.append(await self._cancelled(name, work))
-        except BaseException:
-            await self._service.cancel_all([job.id for job in work.jobs])
-            raise
+            return [await self._created(name, work), *[await measure() for measure in self._measures(name)]]
         finally:
             await self._service.erase([job.id for job in work.jobs])
-        return found
 
     async def baseline(self) -> list[Outcome]:
         """Measure the same with nothing pending."""
@@ -162,14 +156,6 @@ class Pending:
         await asyncio.sleep(_SETTLE_S)
         figures = {"accepted_per_s": self._size / took, "size": float(self._size), **memory(self._service)}
         return Outcome(f"pending {name}", NAME, 0, figures | per_timer(meter.used_s(), self._size))
-
-    async def _cancelled(self, name: str, work: Work) -> Outcome:
-        began, statuses = time.perf_counter(), set[int]()
-        for jobs in chunks(work.jobs, BATCH):
-            statuses.update(await self._service.cancel([job.id for job in jobs]))
-        figures = {"batch_per_s": self._size / (time.perf_counter() - began), **memory(self._service)}
-        void = None if statuses == {200} else f"cancels answered {statuses}"
-        return Outcome(f"pending {name}: cancelled", NAME, 0, figures, void=void)
 
 
 async def _renamed(measure: Callable[[], Awaitable[Outcome]], pending: str) -> Outcome:

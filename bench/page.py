@@ -185,8 +185,8 @@ def _raw_section(report: Report) -> Iterator[str]:
     drained, accepted = (report.figure(burst, NAME, name) for name in ("drained_per_s", "accepted_per_s"))
     parts = (
         ("pika: publish, two dead-letter hops, consume", "raw broker", "pika, two hops", "per_s", drained),
-        ("table: inserts in batches of 25", "raw table", "boto3, batches of 25", "inserts_per_s", accepted),
-        ("table: three writes, a timer's life", "raw table", "boto3, batches of 25", "timers_per_s", drained),
+        ("table: inserts in transactions of 100", "raw table", "boto3, transactions of 100", "inserts_per_s", accepted),
+        ("table: three writes, a timer's life", "raw table", "boto3, transactions of 100", "timers_per_s", drained),
         ("aiohttp: calls to the same receiver", "raw http", "aiohttp, 100 at once", "per_s", drained),
     )
     yield "## The limits of the parts"
@@ -228,7 +228,7 @@ _METHOD: Final = """## How it is measured
     ./setup.sh bench                 the service alone: about twenty minutes
     ./setup.sh bench --peers         the others too, in turn with it: about forty minutes
     ./setup.sh bench --quick         everything small, once: about a minute
-    ./setup.sh bench --million       with a million pending, far away and near: an hour or more
+    ./setup.sh bench --million       with a million pending, far away and near: about forty minutes
     ./setup.sh bench --publish       write this page from the latest run
 
 - **Bursts**: asked for by one client, all due within the same 10 ms. *Drained/s* counts from that instant to the last

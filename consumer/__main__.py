@@ -21,7 +21,6 @@ from infra import wiring
 from infra.callbacks import HttpCallbacks, tls_context
 from infra.clock import SystemClock
 from infra.dynamodb.client import Table
-from infra.dynamodb.leases import DynamoShardLeases
 from infra.metrics import Metrics
 from infra.rabbitmq.deliveries import RabbitDeliveries
 from infra.rabbitmq.publisher import RabbitPublisher
@@ -46,7 +45,10 @@ class Consumer:
         lanes, url = wiring.lanes(settings), settings.rabbitmq_url
         horizon_ms = settings.horizon * 1000
         store = wiring.store(settings, table, metrics)
-        self._queue = RabbitDelayQueue(url, lanes=lanes, clock=clock, random=random, metrics=metrics)
+        leases = wiring.leases(settings, table, metrics)
+        self._queue = RabbitDelayQueue(
+            url, lanes=lanes, on_new=leases.clear, clock=clock, random=random, metrics=metrics
+        )
         secrets = parse_secrets(settings.signing_secret.get_secret_value())
         self._publisher = RabbitPublisher(url, allowed=wiring.destinations(settings), random=random)
         targets = Targets(callbacks, self._publisher)
@@ -56,13 +58,14 @@ class Consumer:
         self._deliveries = RabbitDeliveries(
             url,
             lanes=lanes,
+            on_new=leases.clear,
             prefetch=settings.prefetch,
             on_delivery=self._worker.receive,
             random=random,
             metrics=metrics,
         )
         self._shards = Shards(
-            DynamoShardLeases(table, shards=settings.shards, on_broken=metrics.met_broken),
+            leases,
             clock,
             random,
             owner=f"{socket.gethostname()}.{os.getpid()}.{random.getrandbits(32):08x}",

@@ -38,7 +38,9 @@ _BEHIND: Final = 100
 _GRACE_WHEN_BEHIND_MS: Final = 60_000
 """Where consumers are behind, what is overdue is most likely in their hands: driving it again adds to the load."""
 
-_REPEAT_S: Final = 30.0
+_REPEAT_S: Final = 5.0
+"""A frozen consumer may have got the hint: soon again, for another to get it, and then more and more seldom."""
+
 _LONGEST_REPEAT_S: Final = 3_600.0
 _MOST_TIMES: Final = 16
 _REMEMBERED: Final = 100_000
@@ -131,6 +133,8 @@ class Keeper:
         edge_ms = now_ms + self._ahead_ms
         if lease is None:
             return
+        if not lease.loaded_until_ms:
+            self._loaded_after.pop(shard, None)  # the wheel is new: all is to be loaded, from the first page
         if shard not in self._loaded_after and lease.loaded_until_ms + self._step_ms > edge_ms:
             return
         from_ms = max(now_ms, lease.loaded_until_ms)

@@ -110,6 +110,9 @@ class MemoryShardLeases:
         self._leases[after.shard] = after
         return True
 
+    async def clear(self) -> None:
+        self._leases.clear()
+
 
 class MemoryDelivery:
     """One delivered hint."""

@@ -9,6 +9,7 @@ from typing import Final
 
 from infra import wiring
 from infra.dynamodb import schema
+from infra.metrics import Metrics
 from infra.rabbitmq.session import Session
 from infra.settings import Settings
 from timers.errors import TimerError, Unavailable
@@ -25,12 +26,13 @@ async def _table(settings: Settings) -> None:
 
 
 async def _wheel(settings: Settings) -> None:
-    session = await Session.open(settings.rabbitmq_url, "timers provision", on_flow=lambda: None)
-    try:
-        await session.declare(wiring.lanes(settings))
-    finally:
-        session.end("done")
-        await session.ended()
+    async with wiring.table(settings) as table:
+        session = await Session.open(settings.rabbitmq_url, "timers provision", on_flow=lambda: None)
+        try:
+            await session.declare(wiring.lanes(settings), wiring.leases(settings, table, Metrics()).clear)
+        finally:
+            session.end("done")
+            await session.ended()
 
 
 async def _insist(step: Callable[[Settings], Awaitable[None]], settings: Settings) -> None:

@@ -16,6 +16,7 @@ import uvloop
 from infra import logs
 from infra.dynamodb import schema
 from infra.dynamodb.client import Table
+from infra.dynamodb.leases import DynamoShardLeases
 from infra.dynamodb.store import DynamoTimerStore
 from infra.guard import AddressList, HostList, PortList, Rules
 from infra.metrics import Metrics
@@ -88,7 +89,13 @@ def store(settings: Settings, client: Table, metrics: Metrics) -> DynamoTimerSto
         random=UNPREDICTABLE,
         patience=settings.table_patience,
         on_broken=metrics.met_broken,
+        transactions=settings.table_transactions,
     )
+
+
+def leases(settings: Settings, client: Table, metrics: Metrics) -> DynamoShardLeases:
+    """Return the keepers' leases."""
+    return DynamoShardLeases(client, shards=settings.shards, on_broken=metrics.met_broken)
 
 
 def lanes(settings: Settings) -> list[Lane]:

@@ -99,6 +99,7 @@ class Stack:
             "TIMERS_ALLOW_HTTP": "true",
             "TIMERS_ALLOW_AMQP": "*",
             "TIMERS_SIGNING_SECRET": SIGNING_SECRET,
+            "TIMERS_TABLE_TRANSACTIONS": "true",  # as ./setup.sh has it natively
             "TIMERS_LOG_LEVEL": "info",
         } | settings
         self._folder = folder

@@ -225,3 +225,7 @@ class ShardLeases(Protocol):
     async def write(self, before: ShardLease | None, after: ShardLease) -> bool:
         """Replace ``before`` (None: no lease) by ``after``; returns False where another was faster."""
         ...
+
+    async def clear(self) -> None:
+        """Forget every lease, and with it how far each shard is loaded: the wheel has lost its hints."""
+        ...

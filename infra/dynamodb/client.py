@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -51,6 +51,14 @@ class Rejected(TimerError):
         self.code = code
 
 
+class Cancelled(Rejected):
+    """A transaction did nothing; ``reasons`` has an error for each of its requests, in order, or the code "None"."""
+
+    def __init__(self, reasons: Sequence[Mapping[str, Any]]) -> None:
+        super().__init__("TransactionCanceledException", "")
+        self.reasons = reasons
+
+
 class Table:
     """
     One table of one endpoint.
@@ -74,7 +82,7 @@ class Table:
         try:
             answer: Mapping[str, Any] = await asyncio.get_running_loop().run_in_executor(self._threads, call)
         except ClientError as error:
-            raise translate(error.response.get("Error", {}), error) from error
+            raise _translated(error) from error
         except BotoCoreError as error:
             raise Unavailable("dynamodb", type(error).__name__) from error
         finally:
@@ -91,16 +99,23 @@ class Table:
 
 def _requests(arguments: Mapping[str, Any]) -> int:
     """Return how many requests share a call."""
-    if "Statements" in arguments:
-        return len(arguments["Statements"])
+    for kind in ("Statements", "TransactStatements"):
+        if kind in arguments:
+            return len(arguments[kind])
     return sum(len(keys["Keys"]) for keys in arguments.get("RequestItems", {}).values())
 
 
-def translate(error: Mapping[str, Any], cause: ClientError | None = None) -> TimerError:
+def _translated(error: ClientError) -> TimerError:
+    reasons: Sequence[Mapping[str, Any]] = error.response.get("CancellationReasons", ())
+    if reasons:
+        return Cancelled(reasons)
+    return translate(error.response.get("Error", {}), error.response.get("ResponseMetadata", {}).get("HTTPStatusCode"))
+
+
+def translate(error: Mapping[str, Any], status: int | None = None) -> TimerError:
     """Return our error for DynamoDB's, of a call or of one statement of a batch."""
     code, detail = str(error.get("Code", "")), str(error.get("Message", ""))
-    status = cause.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 400) if cause else 400
-    if code in _PASSING or code + "Exception" in _PASSING or status >= 500:
+    if code in _PASSING or code + "Exception" in _PASSING or (status or 0) >= 500:
         return Unavailable("dynamodb", code)
     return Rejected(code, detail)
 

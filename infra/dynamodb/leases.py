@@ -27,7 +27,7 @@ class DynamoShardLeases:
         self._broken = BrokenItems(on_broken)
 
     async def read(self) -> Sequence[ShardLease]:
-        items = await asyncio.gather(*(self._reads.get(f"{_PREFIX}{shard}") for shard in range(self._shards)))
+        items = await asyncio.gather(*(self._reads.get(_key(shard)) for shard in range(self._shards)))
         leases = []
         for shard, item in enumerate(items):
             if item is None:
@@ -40,9 +40,8 @@ class DynamoShardLeases:
 
     async def _forget(self, shard: int, reason: str) -> None:
         """Delete a broken lease, so that somebody can take the shard: what it said, its next keeper finds out."""
-        key = f"{_PREFIX}{shard}"
-        self._broken.met(key, reason)
-        await self._table.call("delete_item", TableName=self._table.name, Key={"id": {"S": key}})
+        self._broken.met(_key(shard), reason)
+        await self._delete(shard)
 
     async def write(self, before: ShardLease | None, after: ShardLease) -> bool:
         item = _encode(after)
@@ -59,10 +58,20 @@ class DynamoShardLeases:
             raise
         return True
 
+    async def clear(self) -> None:
+        await asyncio.gather(*(self._delete(shard) for shard in range(self._shards)))
+
+    async def _delete(self, shard: int) -> None:
+        await self._table.call("delete_item", TableName=self._table.name, Key={"id": {"S": _key(shard)}})
+
+
+def _key(shard: int) -> str:
+    return f"{_PREFIX}{shard}"
+
 
 def _encode(lease: ShardLease) -> Item:
     return {
-        "id": {"S": f"{_PREFIX}{lease.shard}"},
+        "id": {"S": _key(lease.shard)},
         "owner": {"S": lease.owner},
         "beat": {"N": str(lease.beat)},
         "loaded_until_ms": {"N": str(lease.loaded_until_ms)},

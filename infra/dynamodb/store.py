@@ -36,7 +36,7 @@ class DynamoTimerStore:
     somebody else's.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it depends on, and nothing else
         self,
         table: Table,
         *,
@@ -44,6 +44,7 @@ class DynamoTimerStore:
         retention_ms: int,
         random: Random,
         patience: float,
+        transactions: bool = False,
         on_broken: Callable[[], None] = lambda: None,
     ) -> None:
         """``on_broken`` is called for each broken item, once."""
@@ -52,7 +53,7 @@ class DynamoTimerStore:
         self._retention_ms = retention_ms
         self._random = random
         self._patience = patience
-        self._statements = Statements(table)
+        self._statements = Statements(table, transactions=transactions)
         self._reads = Reads(table)
         self._index = Index(table)
         self._broken = BrokenItems(on_broken)

@@ -13,7 +13,7 @@ from pika.exceptions import AMQPError
 
 from infra.metrics import Metrics
 from infra.rabbitmq import messages
-from infra.rabbitmq.session import Session
+from infra.rabbitmq.session import OnNew, Session
 from infra.rabbitmq.supervisor import Supervisor
 from infra.rabbitmq.topology import Lane
 from timers.timer import Hint
@@ -54,11 +54,12 @@ class RabbitDeliveries:
     Reconnects, declares and consumes again by itself, also when the broker cancels the consumer.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it depends on, and nothing else
         self,
         url: str,
         *,
         lanes: Sequence[Lane],
+        on_new: OnNew,
         prefetch: int,
         on_delivery: Callable[[RabbitDelivery], None],
         random: Random,
@@ -66,6 +67,7 @@ class RabbitDeliveries:
     ) -> None:
         self._metrics = metrics
         self._lanes = lanes
+        self._on_new = on_new
         self._prefetch = prefetch
         self._on_delivery = on_delivery
         self._stopping = False
@@ -89,7 +91,7 @@ class RabbitDeliveries:
             await session.step(partial(_cancel, session.channel, tag))
 
     async def _set_up(self, session: Session) -> None:
-        await session.declare(self._lanes)
+        await session.declare(self._lanes, self._on_new)
         if self._stopping:
             return
         channel = session.channel

@@ -17,7 +17,7 @@ from pika.exceptions import AMQPError
 
 from infra.metrics import Metrics
 from infra.rabbitmq import messages
-from infra.rabbitmq.session import Session
+from infra.rabbitmq.session import OnNew, Session
 from infra.rabbitmq.supervisor import Supervisor
 from infra.rabbitmq.topology import Lane
 from timers.errors import Unavailable
@@ -49,8 +49,12 @@ class RabbitDelayQueue:
     never is not. While the broker is away up to 100,000 hints wait here, about 50 MB.
     """
 
-    def __init__(self, url: str, *, lanes: Sequence[Lane], clock: Clock, random: Random, metrics: Metrics) -> None:
+    def __init__(
+        self, url: str, *, lanes: Sequence[Lane], on_new: OnNew, clock: Clock, random: Random, metrics: Metrics
+    ) -> None:
+        """``on_new`` is awaited before the wheel is made where it does not exist: no hint is left of those before."""
         self._lanes = lanes
+        self._on_new = on_new
         self._clock = clock
         self._metrics = metrics
         self._backlog: deque[_Entry] = deque()
@@ -107,7 +111,7 @@ class RabbitDelayQueue:
         self._pump()
 
     async def _set_up(self, session: Session) -> None:
-        await session.declare(self._lanes)
+        await session.declare(self._lanes, self._on_new)
         self._backlog.extendleft(reversed(self._outstanding.values()))
         self._outstanding.clear()
         self._next_tag = 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, Final, Self
 
@@ -18,6 +18,7 @@ from timers.errors import Unavailable
 logger = logging.getLogger(__name__)
 
 Done = Callable[[Any], None]
+OnNew = Callable[[], Awaitable[None]]
 
 _OPEN_TIMEOUT: Final = 10.0
 _STEP_TIMEOUT: Final = 30.0
@@ -76,6 +77,7 @@ class Session:
             raise Unavailable("rabbitmq", self.closed.result() if self.closed.done() else "no answer in time")
         return answered.result()
 
+<<<<<<< HEAD
     async def open_channel(self) -> Channel:
         """Open one more channel, whose end is its opener's business. Raises Unavailable."""
         channel: Channel = await self.step(lambda done: self._connection.channel(on_open_callback=done))
@@ -83,6 +85,16 @@ class Session:
 
     async def declare(self, lanes: Iterable[Lane]) -> None:
         """Declare the wheel. Safe to repeat. Raises Unavailable, also where one exists with other arguments."""
+=======
+    async def declare(self, lanes: Sequence[Lane], on_new: OnNew) -> None:
+        """
+        Declare the wheel. Safe to repeat. Raises Unavailable, also where one exists with other arguments.
+
+        ``on_new`` is awaited before a wheel is made that does not exist, or no more.
+        """
+        if not all([await self._has(lane.due) for lane in lanes]):
+            await on_new()
+>>>>>>> 6554f73 (Write what travels together as one transaction; load a wheel that was wiped; run faults side by side)
         for lane in lanes:
             for exchange in lane.exchanges():
                 await self.step(partial(self._declare_exchange, exchange))
@@ -90,6 +102,19 @@ class Session:
                 await self.step(partial(self._declare_queue, queue))
                 for source, key in queue.bindings:
                     await self.step(partial(self._bind, queue.name, source, key))
+
+    async def _has(self, queue: str) -> bool:
+        """Whether a queue exists: asked on a channel of its own, as the broker closes that one where it does not."""
+        channel: Channel = await self.step(lambda done: self._connection.channel(on_open_callback=done))
+
+        def ask(done: Done) -> None:
+            channel.add_on_close_callback(lambda *_: done(False))  # noqa: FBT003 - the answer
+            channel.queue_declare(queue, passive=True, callback=lambda _: done(True))  # noqa: FBT003
+
+        found: bool = await self.step(ask)
+        if found:
+            channel.close()
+        return found
 
     def _declare_exchange(self, exchange: Exchange, done: Done) -> None:
         self.channel.exchange_declare(

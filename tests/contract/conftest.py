@@ -30,8 +30,10 @@ async def open_table(endpoint: str, name: str, *, timeout: float = 10.0) -> Asyn
         yield table
 
 
-def dynamo_store(table: Table, *, patience: float = 20.0) -> DynamoTimerStore:
-    return DynamoTimerStore(table, shards=SHARDS, retention_ms=WEEK_MS, random=Random(), patience=patience)
+def dynamo_store(table: Table, *, patience: float = 20.0, transactions: bool = False) -> DynamoTimerStore:
+    return DynamoTimerStore(
+        table, shards=SHARDS, retention_ms=WEEK_MS, random=Random(), patience=patience, transactions=transactions
+    )
 
 
 @pytest.fixture(scope="session")
@@ -61,11 +63,12 @@ async def proxy(dynamodb: DynamoDB) -> AsyncIterator[Proxy]:
         yield proxy
 
 
-@pytest.fixture(params=["memory", "dynamodb"])
+@pytest.fixture(params=["memory", "dynamodb", "transactions"])
 async def store(request: pytest.FixtureRequest) -> TimerStore:
     if request.param == "memory":
         return MemoryTimerStore(shards=SHARDS)
-    return dynamo_store(await new_table(request.getfixturevalue("connection")))
+    table = await new_table(request.getfixturevalue("connection"))
+    return dynamo_store(table, transactions=request.param == "transactions")
 
 
 @pytest.fixture(params=["memory", "dynamodb"])

@@ -135,7 +135,13 @@ class RabbitConsumer:
     def __init__(self, url: str, lanes: tuple[Lane, ...], inbox: Inbox, *, prefetch: int = 500) -> None:
         self.inbox = inbox
         self.deliveries = RabbitDeliveries(
-            url, lanes=lanes, prefetch=prefetch, on_delivery=inbox.receive, random=Random(), metrics=Metrics()
+            url,
+            lanes=lanes,
+            on_new=_nobody,
+            prefetch=prefetch,
+            on_delivery=inbox.receive,
+            random=Random(),
+            metrics=Metrics(),
         )
         self.deliveries.start()
 
@@ -146,15 +152,25 @@ class RabbitConsumer:
         await self.deliveries.stop()
 
 
+async def _nobody() -> None: ...
+
+
 class OnRabbitMQ:
     """The real thing; a lane is declared by whoever comes first."""
 
     def __init__(self, rabbitmq: RabbitMQ, *lanes: Lane) -> None:
         self.url = rabbitmq.url
         self.lanes = lanes
-        self.queue = RabbitDelayQueue(self.url, lanes=lanes, clock=CLOCK, random=Random(), metrics=Metrics())
+        self.made = 0
+        """How often it found no wheel and made one."""
+        self.queue = RabbitDelayQueue(
+            self.url, lanes=lanes, on_new=self._make, clock=CLOCK, random=Random(), metrics=Metrics()
+        )
         self.queue.start()
         self._consumers: list[RabbitConsumer] = []
+
+    async def _make(self) -> None:
+        self.made += 1
 
     def connected(self) -> bool:
         return self.queue.connected
@@ -457,3 +473,17 @@ async def test_a_broker_that_was_wiped_is_set_up_again(real: OnRabbitMQ, rabbitm
     await asyncio.to_thread(rabbitmq.wipe)
     real.queue.put(after)
     await consumer.inbox.until_all(after)
+
+
+async def test_whether_the_wheel_was_lost_is_told(rabbitmq: RabbitMQ) -> None:
+    wheel = OnRabbitMQ(rabbitmq, Lane(110, "classic"))
+    await wheel.ready()
+    assert wheel.made == 1, "there was none"
+    await asyncio.to_thread(rabbitmq.restart)
+    await wheel.queue.publish(due_in(0))
+    assert wheel.made == 1, "it is still there"
+    await asyncio.to_thread(rabbitmq.wipe)
+    wheel.queue.put(due_in(0))
+    await wheel.ready()
+    assert wheel.made == 2
+    await wheel.stop()

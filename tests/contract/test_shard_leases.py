@@ -56,3 +56,13 @@ async def test_of_many_who_take_a_shard_exactly_one_does(leases: ShardLeases) ->
     later = await asyncio.gather(*(leases.write(held, replace(held, owner=owner, beat=2)) for owner in "abcdefgh"))
     assert later.count(True) == 1
     assert [lease.owner for lease in await leases.read()] == ["abcdefgh"[later.index(True)]]
+
+
+async def test_cleared_leases_are_gone_also_for_their_holders(leases: ShardLeases) -> None:
+    await leases.write(None, FIRST)
+    await leases.clear()
+    assert list(await leases.read()) == []
+    assert not await leases.write(FIRST, replace(FIRST, beat=2))
+    assert await leases.write(None, replace(FIRST, owner="b"))
+    await leases.clear()
+    await leases.clear()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from asyncio import gather, to_thread
+from asyncio import gather, sleep, timeout, to_thread
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -73,6 +73,29 @@ async def test_a_broker_wiped_clean_loses_no_timer(client: Client, receiver: Rec
     assert {call.timer_id for call in calls} == {timer["id"] for timer in timers}
     after = await client.schedule(receiver.url("after"), 0.5)
     await client.until(after["id"], "delivered")
+
+
+async def test_what_a_wiped_broker_forgot_is_loaded_again_long_before_it_is_due(
+    client: Client, receiver: Receiver, rabbitmq: RabbitMQ, dynamodb: DynamoDB, tmp_path: Path
+) -> None:
+    with stack(rabbitmq, dynamodb, tmp_path) as built:
+        api, consumer = built.api(), built.consumer()
+        await gather(to_thread(api.start), to_thread(consumer.start))
+        async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{api.port}", timeout=30) as http:
+            for _ in range(20):
+                await Client(http).schedule(receiver.url("far"), 3_000)
+            before = await _loaded(consumer)
+            await to_thread(rabbitmq.wipe)
+            async with timeout(60):
+                while await _loaded(consumer) < before + 20:  # noqa: ASYNC110 - a process tells nobody
+                    await sleep(0.2)
+
+
+async def _loaded(consumer: Member) -> float:
+    """Return how many timers a consumer's keeper has loaded."""
+    async with httpx2.AsyncClient() as http:
+        page = (await http.get(f"http://127.0.0.1:{consumer.port}/metrics")).text
+    return float(page.split("\ntimers_loaded_total ")[1].split("\n")[0])
 
 
 async def test_a_consumer_killed_in_a_call_is_followed_by_another(

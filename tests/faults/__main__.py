@@ -1,4 +1,4 @@
-"""``python -m tests.faults [--only NAME] [--repeat N] [--brief] [--write]``: every fault, and its verdict."""
+"""``python -m tests.faults [--only NAME] [--repeat N] [--at-once N] [--write] …``: every fault, and its verdict."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import asyncio
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,30 +23,50 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description="Break everything; see what is lost.")
     parser.add_argument("--only", action="append", choices=FAULTS, help="just this fault; may be repeated")
     parser.add_argument("--repeat", type=int, default=1, help="how many runs in a row")
+    parser.add_argument("--at-once", type=int, default=1, help="how many of them side by side, each in its own world")
     parser.add_argument("--brief", action="store_true", help="shorter phases, as in the tests")
     parser.add_argument("--write", action="store_true", help=f"write {report.PAGE.name}")
     parser.add_argument("--logs", type=Path, help="an existing folder that keeps the processes' logs")
     return parser.parse_args()
 
 
-async def _run(built: World, number: int, arguments: argparse.Namespace) -> AsyncIterator[Verdict]:
-    for name in arguments.only or FAULTS:
-        verdict = await judge(built, name, FAULTS[name], BRIEF if arguments.brief else WHOLE, seed=time.time_ns())
-        print(number, report.line(verdict), flush=True)
-        for sentence in verdict.details:
-            print("   ", sentence, flush=True)
-        yield verdict
+class _Series:
+    """Runs one after another, in one or several worlds; the page is written after each, as the last may be long."""
 
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        self._arguments = arguments
+        self._numbers: Iterator[int] = iter(range(1, arguments.repeat + 1))
+        self._began = time.monotonic()
+        self._ended = 0
+        self.verdicts: list[Verdict] = []
 
-async def _runs(built: World, arguments: argparse.Namespace) -> list[Verdict]:
-    """Run as often as told; the page is written after every run, as the last may be long in coming."""
-    began = time.monotonic()
-    verdicts: list[Verdict] = []
-    for number in range(1, arguments.repeat + 1):
-        verdicts += [verdict async for verdict in _run(built, number, arguments)]
-        if arguments.write:
-            report.write(verdicts, runs=number, seconds=time.monotonic() - began)
-    return verdicts
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(self._arguments.at_once, self._arguments.repeat)):
+                group.create_task(self._in_a_world())
+
+    async def _in_a_world(self) -> None:
+        with ExitStack() as closing:
+            folder = Path(closing.enter_context(TemporaryDirectory(prefix="timers-")))
+            rabbitmq = await asyncio.to_thread(closing.enter_context, new_rabbitmq(folder))
+            dynamodb = await asyncio.to_thread(closing.enter_context, new_dynamodb(folder))
+            async with world(rabbitmq, dynamodb, self._arguments.logs or folder) as built:
+                for number in self._numbers:
+                    verdicts = [await self._judge(built, number, name) for name in self._arguments.only or FAULTS]
+                    self._keep(verdicts)
+
+    async def _judge(self, built: World, number: int, name: str) -> Verdict:
+        length = BRIEF if self._arguments.brief else WHOLE
+        verdict = await judge(built, name, FAULTS[name], length, seed=time.time_ns())
+        print(number, report.line(verdict), *(f"\n    {sentence}" for sentence in verdict.details), flush=True)
+        return verdict
+
+    def _keep(self, verdicts: list[Verdict]) -> None:
+        self._ended += 1
+        self.verdicts += verdicts
+        if self._arguments.write:
+            seconds = time.monotonic() - self._began
+            report.write(self.verdicts, runs=self._ended, at_once=self._arguments.at_once, seconds=seconds)
 
 
 async def _main(arguments: argparse.Namespace) -> int:
@@ -54,14 +74,10 @@ async def _main(arguments: argparse.Namespace) -> int:
     assert task is not None
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-    with ExitStack() as closing:
-        folder = Path(closing.enter_context(TemporaryDirectory(prefix="timers-")))
-        rabbitmq = closing.enter_context(new_rabbitmq(folder))
-        dynamodb = closing.enter_context(new_dynamodb(folder))
-        async with world(rabbitmq, dynamodb, arguments.logs or folder) as built:
-            verdicts = await _runs(built, arguments)
-    print(report.table(verdicts))
-    return 1 if any(verdict.details for verdict in verdicts) else 0
+    series = _Series(arguments)
+    await series.run()
+    print(report.table(series.verdicts))
+    return 1 if any(verdict.details for verdict in series.verdicts) else 0
 
 
 if __name__ == "__main__":

@@ -56,7 +56,7 @@ def line(verdict: Verdict) -> str:
     return ", ".join(f"{name} {value}" if name != "fault" else value for name, value in row.items())
 
 
-def write(verdicts: Sequence[Verdict], *, runs: int, seconds: float) -> None:
+def write(verdicts: Sequence[Verdict], *, runs: int, at_once: int, seconds: float) -> None:
     """Write the page."""
     broken = sum(len(verdict.details) for verdict in verdicts)
     PAGE.write_text(
@@ -65,8 +65,8 @@ def write(verdicts: Sequence[Verdict], *, runs: int, seconds: float) -> None:
         .format(
             table=table(verdicts),
             faults="\n".join(_does(name, fault) for name, fault in FAULTS.items()),
-            runs="One run" if runs == 1 else f"{runs} runs in a row",
-            repeat="" if runs == 1 else f" --repeat {runs}",
+            runs=_how_many(runs, at_once),
+            repeat="" if runs == 1 else f" --repeat {runs}" + (f" --at-once {at_once}" if at_once > 1 else ""),
             sums=" of all runs together" if runs > 1 else "",
             minutes=round(seconds / 60),
             outcome="Every promise held." if not broken else f"**{broken} promises were broken.**",
@@ -79,6 +79,14 @@ def write(verdicts: Sequence[Verdict], *, runs: int, seconds: float) -> None:
             timeout=TIMEOUT_MS // 1000,
         ),
         encoding="utf-8",
+    )
+
+
+def _how_many(runs: int, at_once: int) -> str:
+    if runs == 1:
+        return "One run"
+    return f"{runs} runs in a row" + (
+        f", {at_once} side by side at any time, each in a world of its own," * (at_once > 1)
     )
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
 
-from infra.dynamodb.client import Item, Rejected
+from infra.dynamodb.client import Cancelled, Item, Rejected
 
 _INSERT: Final = re.compile(r'INSERT INTO "\w+" VALUE \{(.*)\}')
 _UPDATE: Final = re.compile(r'UPDATE "\w+" SET (.*) WHERE "id"=\?(.*?)( RETURNING ALL NEW \*)?')
@@ -68,6 +68,23 @@ class Dynamo:
         if len(set(keys)) < len(keys):
             raise Rejected("ValidationException", "two statements on one item")
         return {"Responses": [self._one(statement, refused, committed) for statement in statements]}
+
+    def transact(
+        self, statements: Sequence[Mapping[str, Any]], refused: Callable[[], bool], committed: Committed
+    ) -> Mapping[str, Any]:
+        """ExecuteTransaction: all or nothing."""
+        items, told = self.items, self._indexed
+        self.items, written = dict(items), list[tuple[Item | None, Item]]()
+        self._indexed = lambda _: None
+        try:
+            answer = self.execute(statements, refused, lambda before, after: written.append((before, after)))
+        finally:
+            self.items, self._indexed = items, told
+        if any("Error" in response for response in answer["Responses"]):
+            raise Cancelled([response.get("Error", {"Code": "None"}) for response in answer["Responses"]])
+        for before, after in written:
+            self._store(before, after, committed)
+        return {"ConsumedCapacity": [{}]}
 
     def _one(
         self, statement: Mapping[str, Any], refused: Callable[[], bool], committed: Committed

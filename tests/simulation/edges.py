@@ -77,6 +77,8 @@ class SimulatedTable(Table):
         world = self._world
         if operation == "batch_execute_statement":
             return world.dynamo.execute(arguments["Statements"], world.refuses_statement, self._committed)
+        if operation == "execute_transaction":
+            return world.dynamo.transact(arguments["TransactStatements"], world.refuses_statement, self._committed)
         if operation == "batch_get_item":
             return world.dynamo.read(arguments["RequestItems"], world.refuses_statement)
         assert operation == "query", f"an operation that the simulation does not know: {operation}"
@@ -137,7 +139,12 @@ class WatchedStore:
         self._tokens = Tokens(seed)
         self._promises = world.promises
         self._store = DynamoTimerStore(
-            SimulatedTable(world, process), shards=shards, retention_ms=86_400_000, random=self._tokens, patience=8.0
+            SimulatedTable(world, process),
+            shards=shards,
+            retention_ms=86_400_000,
+            random=self._tokens,
+            patience=8.0,
+            transactions=seed % 2 == 1,
         )
 
     async def create(self, timer: Timer) -> None:
