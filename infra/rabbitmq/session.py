@@ -77,15 +77,11 @@ class Session:
             raise Unavailable("rabbitmq", self.closed.result() if self.closed.done() else "no answer in time")
         return answered.result()
 
-<<<<<<< HEAD
     async def open_channel(self) -> Channel:
         """Open one more channel, whose end is its opener's business. Raises Unavailable."""
         channel: Channel = await self.step(lambda done: self._connection.channel(on_open_callback=done))
         return channel
 
-    async def declare(self, lanes: Iterable[Lane]) -> None:
-        """Declare the wheel. Safe to repeat. Raises Unavailable, also where one exists with other arguments."""
-=======
     async def declare(self, lanes: Sequence[Lane], on_new: OnNew) -> None:
         """
         Declare the wheel. Safe to repeat. Raises Unavailable, also where one exists with other arguments.
@@ -94,7 +90,6 @@ class Session:
         """
         if not all([await self._has(lane.due) for lane in lanes]):
             await on_new()
->>>>>>> 6554f73 (Write what travels together as one transaction; load a wheel that was wiped; run faults side by side)
         for lane in lanes:
             for exchange in lane.exchanges():
                 await self.step(partial(self._declare_exchange, exchange))
@@ -105,7 +100,7 @@ class Session:
 
     async def _has(self, queue: str) -> bool:
         """Whether a queue exists: asked on a channel of its own, as the broker closes that one where it does not."""
-        channel: Channel = await self.step(lambda done: self._connection.channel(on_open_callback=done))
+        channel = await self.open_channel()
 
         def ask(done: Done) -> None:
             channel.add_on_close_callback(lambda *_: done(False))  # noqa: FBT003 - the answer

@@ -19,11 +19,8 @@ write_settings() {
   keep_setting TIMERS_API_PORT 8000
   keep_setting TIMERS_ALLOW_ADDRESSES public,private,loopback
   keep_setting TIMERS_ALLOW_HTTP true
-<<<<<<< HEAD
   keep_setting TIMERS_ALLOW_AMQP "'*'"
-=======
   keep_setting TIMERS_TABLE_TRANSACTIONS true
->>>>>>> 6554f73 (Write what travels together as one transaction; load a wheel that was wiped; run faults side by side)
   keep_setting TIMERS_SIGNING_SECRET "whsec_$(random_bytes 32 | base64 | tr -d '\n')"
   keep_setting TIMERS_CONSUMER_PORT "$(next_free_port 8100 100)"
   keep_setting DYNAMODB_PORT "$(next_free_port 4566)"
