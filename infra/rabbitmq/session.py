@@ -25,6 +25,18 @@ _STEP_TIMEOUT: Final = 30.0
 _CLOSE_TIMEOUT: Final = 2.0
 
 
+class _UnreadProperties(pika.BasicProperties):
+    """
+    What comes with a message: none of it is of use here, so none is read.
+
+    pika fails on headers that AMQP allows, such as a time past the year 9999, and takes the connection down with it:
+    one such message would go from consumer to consumer for ever.
+    """
+
+    def decode(self, encoded: bytes, offset: int = 0) -> Self:  # noqa: ARG002
+        return self
+
+
 class Session:
     """
     An open channel on a connection of its own.
@@ -150,6 +162,7 @@ class Session:
 
 
 async def _connect(url: str, name: str) -> AsyncioConnection:
+    pika.spec.props[pika.BasicProperties.INDEX] = _UnreadProperties
     parameters = pika.URLParameters(url)
     parameters.client_properties = {"connection_name": name}
     parameters.heartbeat = 15
