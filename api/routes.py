@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import math
 import re
 from typing import Annotated, Any, Final
 
@@ -18,16 +19,17 @@ from api.schemas import (
     TimerOut,
     TimerPatch,
     fingerprint,
-    parse_time,
     patched,
     stats_out,
     timer_out,
 )
 from api.stats import CachedStats
 from api.strict_json import StrictRoute, dumps
+from api.times import parse_time
 from timers import limits
 from timers.errors import Invalid, TimerNotFound
 from timers.ports import Filter, Position
+from timers.putting import Keep, Putting
 from timers.service import IdempotencyKey, Precondition, Timers
 from timers.stamps import traceparent
 from timers.state import State
@@ -38,6 +40,7 @@ router = APIRouter(prefix="/v1", route_class=StrictRoute, responses=documented(4
 _ENTITY_TAG: Final = re.compile(r'(W/)?"[\x21\x23-\x7e]*"')
 _OUR_TAG: Final = re.compile(r'"(\d{1,15})"')
 _NO_VERSION: Final = 0
+_PUT: Final = frozenset({"keep", "max_total_delay"})
 _LISTED: Final = frozenset({"state", "due_after", "due_before", "label", "limit", "cursor"})
 
 
@@ -93,15 +96,33 @@ def _creation_precondition(
     return Precondition(matched.versions, absent=True)
 
 
+def _putting(
+    request: Request,
+    keep: Annotated[Keep | None, Query(description="Of the planned time and the new one.")] = None,
+    max_total_delay: Annotated[
+        float | None,
+        Query(gt=0, le=limits.MAX_DELAY_MS / 1000, description="Seconds after its creation; it is never due later."),
+    ] = None,
+) -> Putting:
+    _check_query(request, _PUT)
+    return Putting(keep, None if max_total_delay is None else math.ceil(round(max_total_delay * 1000, 6)))
+
+
+def _check_query(request: Request, known: frozenset[str]) -> None:
+    for name in request.query_params:
+        if name not in known:
+            raise Invalid(f"/query/{name[:100]}", "there is no such parameter")
+
+
 Service = Annotated[Timers, Depends(_service)]
 KnownId = Annotated[str, Depends(_known_id)]
 Expected = Annotated[Precondition, Depends(_precondition)]
 Trace = Annotated[str | None, Header(alias="traceparent", description="W3C trace that the call continues.")]
 
 
-def _answer(timer: Timer, status: int = 200, **headers: str) -> Response:
+def _answer(timer: Timer, status: int = 200, *, now_ms: int | None = None, **headers: str) -> Response:
     return Response(
-        dumps(timer_out(timer)),
+        dumps(timer_out(timer, now_ms)),
         status,
         {"etag": f'"{timer.version}"', **headers},
         media_type="application/json",
@@ -151,12 +172,13 @@ async def replace(
     wish: NewTimerIn,
     service: Service,
     expected: Annotated[Precondition, Depends(_creation_precondition)],
+    putting: Annotated[Putting, Depends(_putting)],
     trace: Trace = None,
 ) -> Response:
     if wish.id not in (None, timer_id):
         raise Invalid("/id", "not the id of the path")
     spec = wish.spec(service.clock.now_ms(), traceparent(trace, service.random))
-    timer, created = await service.replace(timer_id, spec, expected)
+    timer, created = await service.replace(timer_id, spec, expected, putting)
     if created:
         return _answer(timer, 201, location=f"/v1/timers/{timer.name}")
     return _answer(timer)
@@ -164,7 +186,7 @@ async def replace(
 
 @router.get("/timers/{timer_id}", response_model=TimerOut, responses=documented(404), summary="Read a timer")
 async def read(timer_id: KnownId, service: Service) -> Response:
-    return _answer(await service.get(timer_id))
+    return _answer(await service.get(timer_id), now_ms=service.clock.now_ms())
 
 
 @router.patch(
@@ -233,9 +255,7 @@ async def list_timers(  # noqa: PLR0913, PLR0917 - one argument a query paramete
     limit: Annotated[int, Query(ge=1, le=limits.MAX_LIST)] = 100,
     cursor: Annotated[str | None, Query(max_length=512)] = None,
 ) -> Response:
-    for name in request.query_params:
-        if name not in _LISTED:
-            raise Invalid(f"/query/{name[:100]}", "there is no such parameter")
+    _check_query(request, _LISTED)
     wanted = Filter(
         states=frozenset(state or State),
         due_after_ms=_query_time("due_after", due_after),
@@ -243,8 +263,9 @@ async def list_timers(  # noqa: PLR0913, PLR0917 - one argument a query paramete
         labels=dict(_label(text) for text in label or ()),
     )
     page = await service.select(wanted, after=_position(cursor), limit=limit)
+    now_ms = service.clock.now_ms()
     body = {
-        "timers": [timer_out(timer) for timer in page.timers],
+        "timers": [timer_out(timer, now_ms) for timer in page.timers],
         "next_cursor": None if page.next is None else _cursor(page.next),
     }
     return Response(dumps(body), media_type="application/json")

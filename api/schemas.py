@@ -3,72 +3,27 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from hashlib import sha256
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, WithJsonSchema
 
 from api.strict_json import dumps, parse
+from api.times import DelayMs, Time
 from timers import limits
 from timers.amqp import AmqpTarget, Destination
 from timers.body import Body, BodyKind
 from timers.errors import Invalid
 from timers.retry import RetryPolicy
 from timers.service import Stats
-from timers.stamps import parse_duration, parse_rfc3339, rfc3339
+from timers.stamps import rfc3339
 from timers.state import State
 from timers.target import HttpTarget, LogTarget, Target, check_target
 from timers.timer import Spec, Timer
 
-_LEAST_DELAY_MS: Final = 1
-
-
-def parse_time(value: object) -> int:
-    """Return an RFC 3339 text or epoch milliseconds as epoch milliseconds. Raises ValueError."""
-    if isinstance(value, bool) or not isinstance(value, (str, int)):
-        raise ValueError("an RFC 3339 time with a zone, or epoch milliseconds as an integer")
-    return parse_rfc3339(value) if isinstance(value, str) else value
-
-
-def _delay_ms(value: object) -> int:
-    if isinstance(value, str):
-        return parse_duration(value)
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ValueError("seconds as a number, or an ISO 8601 duration")
-    if not 0 <= value <= limits.MAX_DELAY_MS / 1000:
-        raise ValueError("0 seconds to 10 years")
-    if 0 < value * 1000 < _LEAST_DELAY_MS:
-        raise ValueError("the shortest delay is 0.001 seconds; 0 fires at once")
-    return math.ceil(round(value * 1000, 6))
-
-
-Time = Annotated[
-    int,
-    BeforeValidator(parse_time),
-    WithJsonSchema(
-        {
-            "anyOf": [{"type": "string", "format": "date-time"}, {"type": "integer", "minimum": 0}],
-            "description": "RFC 3339 with a zone, or epoch milliseconds. At most 10 years ahead.",
-        }
-    ),
-]
-DelayMs = Annotated[
-    int,
-    BeforeValidator(_delay_ms),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "number", "minimum": 0, "maximum": limits.MAX_DELAY_MS / 1000},
-                {"type": "string", "format": "duration"},
-            ],
-            "description": "Seconds, fractions allowed, or an ISO 8601 duration. At most 10 years.",
-        }
-    ),
-]
 Labels = Annotated[
     dict[
         Annotated[str, Field(min_length=1, max_length=limits.MAX_LABEL_LENGTH, pattern="^[^:]*$")],
@@ -298,6 +253,7 @@ class TimerOut(BaseModel):
     version: int
     due_at: str
     next_attempt_at: str | None
+    remaining: float | None
     target: TargetIn
     retry: RetryIn
     labels: dict[str, str]
@@ -371,14 +327,16 @@ def fingerprint(wish: NewTimerIn) -> str:
     return sha256(text.encode()).hexdigest()[:32]
 
 
-def timer_out(timer: Timer) -> dict[str, Any]:
-    """Return a timer as clients see it."""
+def timer_out(timer: Timer, now_ms: int | None = None) -> dict[str, Any]:
+    """Return a timer as clients see it at ``now_ms``, or saw it when it was written."""
+    remaining_ms = timer.remaining_ms(timer.updated_at_ms if now_ms is None else now_ms)
     return {
         "id": timer.name,
         "state": timer.state.value,
         "version": timer.version,
         "due_at": rfc3339(timer.due_at_ms),
         "next_attempt_at": None if timer.final else rfc3339(timer.next_attempt_at_ms),
+        "remaining": None if remaining_ms is None else remaining_ms / 1000,
         **_wishes(timer),
         "attempts": [
             {

@@ -10,7 +10,7 @@ from typing import Final, Protocol
 
 from consumer.gate import Called
 from timers import limits
-from timers.call import action_for
+from timers.call import ON_TIME_MS, action_for
 from timers.errors import BrokenTimer, Conflict, TimerNotFound, Unavailable
 from timers.ports import Callbacks, Clock, DelayQueue, TimerStore
 from timers.retry import Answer
@@ -61,6 +61,7 @@ class Handler:
     horizon_ms: int
     observer: Observer
     secrets: tuple[bytes, ...] = field(default=(), repr=False)
+    on_time_ms: int = ON_TIME_MS
 
     async def handle(self, hint: Hint, *, redelivered: bool, leave: Leave) -> None:
         """
@@ -145,7 +146,13 @@ class Handler:
         started_at_ms = self.clock.now_ms()
         if not _lease_covers_call(timer, started_at_ms):
             return _Attempted(timer, timer.released(started_at_ms), None)
-        action = action_for(timer, started_at_ms=started_at_ms, random=self.random, secrets=self.secrets)
+        action = action_for(
+            timer,
+            started_at_ms=started_at_ms,
+            random=self.random,
+            secrets=self.secrets,
+            on_time_ms=self.on_time_ms,
+        )
         began = self.clock.monotonic()
         answer = await self.callbacks.invoke(action)
         seconds = self.clock.monotonic() - began

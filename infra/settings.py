@@ -99,6 +99,7 @@ class Settings(BaseModel):
     concurrency: int = Field(200, ge=1, le=10_000, description="Calls at once per consumer.")
     target_concurrency: int = Field(50, ge=1, le=10_000, description="Calls at once per consumer and target host.")
     prefetch: int = Field(2000, ge=1, le=65_535, description="Due messages a consumer holds at most.")
+    on_time: float = Field(1.0, ge=0, le=3600, description="Lateness up to which a call says that it is on time.")
     stop_timeout: float = Field(30.0, ge=0, le=600, description="How long a stop waits for calls in progress.")
     allow_addresses: Addresses = Field(
         "public", description="Whom calls may reach: networks, or the words `public`, `private`, `loopback`."

@@ -11,6 +11,7 @@ from typing import Final
 from timers import limits
 from timers.errors import AlreadyExists, Conflict, KeyReused, PreconditionFailed, TimerNotFound, Unavailable
 from timers.ports import Clock, Counts, DelayQueue, Filter, Page, Position, TimerStore
+from timers.putting import AS_ASKED, Putting
 from timers.stamps import uuid7, uuid8
 from timers.state import State
 from timers.target import Target
@@ -145,7 +146,9 @@ class Timers:
             raise KeyReused
         raise AlreadyExists(timer.id)
 
-    async def replace(self, name: str, spec: Spec, precondition: Precondition = ANY) -> tuple[Timer, bool]:
+    async def replace(
+        self, name: str, spec: Spec, precondition: Precondition = ANY, putting: Putting = AS_ASKED
+    ) -> tuple[Timer, bool]:
         """
         Create a timer, or ask for a scheduled one anew; also returns whether it was created.
 
@@ -154,20 +157,23 @@ class Timers:
         until = self._give_up_at()
         while self.clock.monotonic() < until:
             try:
-                return await self._replace_once(name, spec, precondition)
+                return await self._replace_once(name, spec, precondition, putting)
             except (AlreadyExists, Conflict, TimerNotFound):
                 continue
         raise _contended()
 
-    async def _replace_once(self, name: str, spec: Spec, precondition: Precondition) -> tuple[Timer, bool]:
+    async def _replace_once(
+        self, name: str, spec: Spec, precondition: Precondition, putting: Putting
+    ) -> tuple[Timer, bool]:
+        now_ms = self.clock.now_ms()
         try:
             before = await self.get(name)
         except TimerNotFound:
             precondition.check(None)
-            return await self.schedule(spec, name), True
+            return await self.schedule(putting.due(spec, None, now_ms), name, now_ms=now_ms), True
         precondition.check(before)
         self.check(spec.target)
-        return await self._save(before, before.replaced(spec, self.clock.now_ms())), False
+        return await self._save(before, before.replaced(putting.due(spec, before, now_ms), now_ms)), False
 
     async def edit(self, name: str, change: Callable[[Timer], Spec], precondition: Precondition = ANY) -> Timer:
         """

@@ -122,6 +122,10 @@ class Timer:
         """The time it is listed by: of the next attempt while it is live, then its due time."""
         return self.due_at_ms if self.final else self.next_attempt_at_ms
 
+    def remaining_ms(self, now_ms: int) -> int | None:
+        """Return how long it is until the next attempt; None where there is none to come."""
+        return None if self.final else max(0, self.next_attempt_at_ms - now_ms)
+
     @property
     def position(self) -> tuple[int, str]:
         """Its place in a list."""

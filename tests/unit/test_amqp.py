@@ -122,6 +122,7 @@ def test_a_message_says_which_timer_it_is_and_when_it_was_due() -> None:
         "timer-attempt": 3,
         "timer-due-at": "2027-01-15T08:00:00.000Z",
         "timer-lateness-ms": 7,
+        "timer-status": "on-time",
     }
     assert made.properties == {
         "content_type": "text/plain; charset=utf-8",

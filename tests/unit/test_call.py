@@ -5,11 +5,12 @@ from random import Random
 import pytest
 
 from tests.builders import NOW_MS, make_target, make_timer
+from timers.amqp import AmqpTarget, Destination
 from timers.body import Body, BodyKind
 from timers.call import VERSION, action_for, call_for
-from timers.ports import Call, Echo
+from timers.ports import Call, Echo, Message
 from timers.signature import sign
-from timers.target import LogTarget
+from timers.target import LogTarget, Target
 from timers.timer import Timer
 
 LONG = Body(BodyKind.TEXT, "a" * 5_000)
@@ -29,6 +30,7 @@ def test_every_call_says_which_timer_it_is_and_when_it_was_due() -> None:
         "timer-attempt": "3",
         "timer-due-at": "2027-01-15T08:00:00.000Z",
         "timer-lateness-ms": "3",
+        "timer-status": "on-time",
     }
 
 
@@ -45,6 +47,14 @@ def test_a_call_is_what_the_client_asked_for() -> None:
     assert (made.url, made.method, made.timeout, made.content) == ("http://a.example/b", "PUT", 2.5, None)
     assert made.headers["x-team"] == "billing"
     assert "content-type" not in made.headers
+
+
+@pytest.mark.parametrize(("late_ms", "status"), [(0, "on-time"), (20, "on-time"), (21, "delayed")])
+@pytest.mark.parametrize("target", [make_target(), AmqpTarget(Destination("", "orders"))])
+def test_lateness_is_told_as_a_word(target: Target, late_ms: int, status: str) -> None:
+    made = action_for(make_timer(target=target), started_at_ms=NOW_MS + late_ms, random=Random(1), on_time_ms=20)
+    assert isinstance(made, (Call, Message))
+    assert made.headers["timer-status"] == status
 
 
 def test_a_line_of_the_log_says_which_timer_and_how_late() -> None:
