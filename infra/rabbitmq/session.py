@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, Final, Self
 
@@ -25,15 +26,17 @@ _STEP_TIMEOUT: Final = 30.0
 _CLOSE_TIMEOUT: Final = 2.0
 
 
-class _UnreadProperties(pika.BasicProperties):
+class _LenientProperties(pika.BasicProperties):
     """
-    What comes with a message: none of it is of use here, so none is read.
+    What comes with a message, as far as it can be read.
 
     pika fails on headers that AMQP allows, such as a time past the year 9999, and takes the connection down with it:
     one such message would go from consumer to consumer for ever.
     """
 
-    def decode(self, encoded: bytes, offset: int = 0) -> Self:  # noqa: ARG002
+    def decode(self, encoded: bytes, offset: int = 0) -> Self:
+        with suppress(Exception):
+            super().decode(encoded, offset)
         return self
 
 
@@ -162,7 +165,7 @@ class Session:
 
 
 async def _connect(url: str, name: str) -> AsyncioConnection:
-    pika.spec.props[pika.BasicProperties.INDEX] = _UnreadProperties
+    pika.spec.props[pika.BasicProperties.INDEX] = _LenientProperties
     parameters = pika.URLParameters(url)
     parameters.client_properties = {"connection_name": name}
     parameters.heartbeat = 15
