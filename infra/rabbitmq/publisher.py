@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Mapping
 from random import Random
 from typing import Any, Final
 
@@ -23,7 +24,7 @@ _CHANNELS: Final = 100
 _UNCONFIRMED: Final = 1_000
 _ERROR_LENGTH: Final = 256
 
-Key = tuple[str, object]
+Key = tuple[object, object]
 """What tells a message that came back from the others on its channel: which attempt of which timer."""
 
 
@@ -145,8 +146,11 @@ class _Outlet:
     def _returned(self, _: Channel, method: Any, properties: Any, __: bytes) -> None:
         """Note that no queue takes a message; its confirm follows."""
         error = f"returned: no queue takes {method.routing_key!r}"
-        key = _key(properties.message_id, properties.headers)
-        self._came_back[key] = Answer(method.reply_code, error[:_ERROR_LENGTH])
+        key = _key(properties.message_id, properties.headers or {})
+        if key in self._answers:
+            self._came_back[key] = Answer(method.reply_code, error[:_ERROR_LENGTH])
+        else:
+            self._session.end("a message came back that was not sent")  # else its confirm would be believed
 
     def _confirmed(self, frame: Any) -> None:
         acked = isinstance(frame.method, pika.spec.Basic.Ack)
@@ -172,8 +176,8 @@ class _Outlet:
             self._answers.pop(key).set_result(self._came_back.pop(key, answer))
 
 
-def _key(message_id: Any, headers: Any) -> Key:
-    return message_id, headers["timer-attempt"]
+def _key(message_id: object, headers: Mapping[str, object]) -> Key:
+    return message_id, headers.get("timer-attempt")
 
 
 def _properties(message: Message) -> pika.BasicProperties:
