@@ -20,6 +20,7 @@ from timers.timer import Timer
 
 MAX_ITEMS: Final = 1_000
 _AT_ONCE: Final = 4
+_PORTION: Final = 100
 
 Wish = TypeVar("Wish")
 
@@ -91,5 +92,9 @@ async def _outcomes(wishes: Sequence[Wish], act: Callable[[Wish], Awaitable[Time
             problem = describe_error(error)
             return {"status": problem["status"], "problem": problem}
 
-    results = await asyncio.gather(*(outcome(wish) for wish in wishes))
+    started: list[asyncio.Task[dict[str, Any]]] = []
+    for some in (wishes[at : at + _PORTION] for at in range(0, len(wishes), _PORTION)):
+        started += [asyncio.create_task(outcome(wish)) for wish in some]
+        await asyncio.sleep(0)  # these are on their way to the table while the next ones are checked
+    results = await asyncio.gather(*started)
     return Response(dumps({"results": results}), media_type="application/json")
