@@ -8,6 +8,7 @@
 #   ./setup.sh --status          show what runs
 #   ./setup.sh --down            stop it; natively every timer is kept, LocalStack's free edition keeps none
 #   ./setup.sh --reset [--yes]   stop it and delete every timer, after asking (or without, with --yes)
+#   ./setup.sh key COMMAND …     create, list, revoke or rotate api keys; key --help shows how
 #   ./setup.sh test [ARG …]      check the code and run the tests; the arguments go to pytest
 #   ./setup.sh bench [ARG …]     measure it, natively; bench --help shows what there is
 #   ./setup.sh --help            show this
@@ -27,6 +28,11 @@ main() {
   local action=up yes=
   while [ $# -gt 0 ]; do
     case $1 in
+      key)
+        shift
+        on_stack key "$@"
+        return
+        ;;
       test)
         shift
         run_checks "$@"
@@ -81,11 +87,11 @@ reset() {
   say "Every timer is deleted. ./setup.sh starts afresh."
 }
 
-# on_stack VERB: do it to the stack that was started here.
+# on_stack VERB [ARG…]: do it to the stack that was started here.
 on_stack() {
   has_setting SETUP_STACK || die "nothing was started here yet: run ./setup.sh"
   load_settings
-  "${SETUP_STACK}_$1"
+  "${SETUP_STACK}_$1" "${@:2}"
 }
 
 choose_stack() {
@@ -119,12 +125,13 @@ show_next_steps() {
 
 The timer service is up: $url (documentation at $url/docs)
 
-Schedule a call, look at it, and cancel it:
+Schedule a call, look at it, and cancel it, with the api key of .env:
 
-  curl -s $url/v1/timers -H 'content-type: application/json' \\
+  auth="authorization: Bearer \$(. $(printf %q "$PWD/.env") && echo \$TIMERS_API_KEY)"
+  curl -s $url/v1/timers -H "\$auth" -H 'content-type: application/json' \\
        -d '{"id": "$id", "delay": 3600, "target": {"url": "https://example.com/hook", "body": {"order": 42}}}'
-  curl -s $url/v1/timers/$id
-  curl -s -X DELETE $url/v1/timers/$id
+  curl -s $url/v1/timers/$id -H "\$auth"
+  curl -s -X DELETE $url/v1/timers/$id -H "\$auth"
 
 Logs: $("${SETUP_STACK}_logs")
 END

@@ -14,6 +14,8 @@ from fastapi import FastAPI
 from api.app import Parts, create_app
 from infra import wiring
 from infra.clock import SystemClock
+from infra.dynamodb.keys import DynamoKeyStore
+from infra.keyring import Keyring
 from infra.metrics import Metrics
 from infra.rabbitmq.queue import RabbitDelayQueue
 from infra.settings import Settings
@@ -46,7 +48,7 @@ def app() -> FastAPI:
             metrics.gauge("timers_broker_connected", "1 where the broker can be used.", lambda: queue.connected)
             check = TargetRules(wiring.destinations(settings)).check
             timers = Timers(store, queue, clock, random, settings.horizon * 1000, check=check)
-            yield Parts(timers, queue, metrics.page)
+            yield Parts(timers, Keyring(DynamoKeyStore(table), clock), queue, metrics.page)
             await queue.stop(_DRAIN_S)
 
     return create_app(parts, pending=settings.api_pending)
@@ -69,6 +71,7 @@ def main(settings: Settings) -> None:
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # whoever calls could write them
         timeout_keep_alive=75,
         timeout_graceful_shutdown=round(settings.stop_timeout),
     )

@@ -12,7 +12,9 @@ from fastapi.openapi.utils import get_openapi
 
 from api import batches, health, problems, routes
 from api.bounds import Bounds
+from api.door import Door, needs_key
 from api.stats import CachedStats
+from infra.keyring import Keyring
 from timers.call import VERSION
 from timers.service import Timers
 
@@ -22,6 +24,7 @@ class Parts:
     """What the application stands on; ``metrics`` returns Prometheus' page."""
 
     timers: Timers
+    keyring: Keyring
     broker: health.Broker
     metrics: Callable[[], bytes]
 
@@ -33,7 +36,7 @@ def create_app(parts: Callable[[], AbstractAsyncContextManager[Parts]], *, pendi
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with parts() as opened:
             app.state.parts = opened
-            app.state.stats = CachedStats(opened.timers)
+            app.state.stats = CachedStats(opened.timers.clock)
             yield
 
     app = FastAPI(
@@ -46,7 +49,8 @@ def create_app(parts: Callable[[], AbstractAsyncContextManager[Parts]], *, pendi
     app.include_router(batches.router)
     app.include_router(routes.router)
     app.include_router(health.router)
-    app.add_middleware(Bounds, pending=pending)
+    app.add_middleware(Door)
+    app.add_middleware(Bounds, pending=pending)  # outermost: what is added last is asked first
     problems.install(app)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
@@ -61,13 +65,25 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
             license_info=app.license_info,
             routes=app.routes,
         )
-        components = schema.setdefault("components", {}).setdefault("schemas", {})
+        schemas = schema.setdefault("components", {}).setdefault("schemas", {})
         problem = dict(problems.PROBLEM_SCHEMA)
-        components |= problem.pop("$defs", {})
-        components["Problem"] = problem
+        schemas |= problem.pop("$defs", {})
+        schemas["Problem"] = problem
+        schema["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+        _ask_for_keys(schema)
         _drop_foreign_errors(schema)
         app.openapi_schema = schema
     return app.openapi_schema
+
+
+def _ask_for_keys(schema: dict[str, Any]) -> None:
+    for path, operations in schema["paths"].items():
+        if needs_key(path):
+            for operation in operations.values():
+                operation["security"] = [{"key": []}]
+                operation["responses"] |= {
+                    str(status): answer for status, answer in problems.documented(401, 403).items()
+                }
 
 
 def _drop_foreign_errors(schema: dict[str, Any]) -> None:

@@ -43,6 +43,8 @@ _STATUS: Mapping[type[TimerError], int] = {
 
 _TITLES: Final[Mapping[int, tuple[str, str]]] = {
     400: ("bad-request", "Bad request"),
+    401: ("unauthorized", "Unauthorized"),
+    403: ("forbidden", "Forbidden"),
     404: ("not-found", "Not found"),
     405: ("method-not-allowed", "Method not allowed"),
     409: ("conflict", "Conflict"),
@@ -117,6 +119,11 @@ def install(app: FastAPI) -> None:
 
 
 async def _of_ours(_: Request, error: Exception) -> Response:
+    return of_error(error)
+
+
+def of_error(error: Exception) -> Response:
+    """Return the problem response of an error of ours, or of the validation of a client's JSON."""
     headers = {}
     if isinstance(error, (Overloaded, Unavailable)):
         headers["retry-after"] = str(error.retry_after)

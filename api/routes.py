@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 
+from api.door import key_of
 from api.problems import documented
 from api.schemas import (
     NewTimerIn,
@@ -45,8 +46,9 @@ _LISTED: Final = frozenset({"state", "due_after", "due_before", "label", "limit"
 
 
 def _service(request: Request) -> Timers:
+    """Return the use cases of the tenant whose key was shown."""
     service: Timers = request.app.state.parts.timers
-    return service
+    return service.of(key_of(request.scope).tenant)
 
 
 def _stats(request: Request) -> CachedStats:
@@ -272,8 +274,8 @@ async def list_timers(  # noqa: PLR0913, PLR0917 - one argument a query paramete
 
 
 @router.get("/stats", response_model=StatsOut, summary="Counts, what is overdue, how late the last calls were")
-async def stats(cached: Annotated[CachedStats, Depends(_stats)]) -> Response:
-    return Response(dumps(stats_out(await cached.get())), media_type="application/json")
+async def stats(service: Service, cached: Annotated[CachedStats, Depends(_stats)]) -> Response:
+    return Response(dumps(stats_out(await cached.get(service))), media_type="application/json")
 
 
 def _query_time(name: str, text: str | None) -> int | None:

@@ -280,7 +280,7 @@ class LatenessOut(BaseModel):
 
 
 class StatsOut(BaseModel):
-    """The state of the service as a whole."""
+    """How a tenant's timers do."""
 
     counts: dict[str, int]
     overdue: int

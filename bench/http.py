@@ -31,9 +31,10 @@ class Answer:
 
 
 class Connection(asyncio.Protocol):
-    """A connection that carries one request at a time."""
+    """A connection that carries one request at a time; ``headers`` go with each."""
 
-    def __init__(self) -> None:
+    def __init__(self, headers: str = "") -> None:
+        self._headers = headers
         self._parts: list[bytes] = []
         self._wanted = 0
         self._have = 0
@@ -41,9 +42,10 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
 
     @classmethod
-    async def open(cls, port: int) -> Connection:
+    async def open(cls, port: int, headers: str = "") -> Connection:
         """Connect to a port of this machine."""
-        _, connection = await asyncio.get_running_loop().create_connection(cls, "127.0.0.1", port)
+        loop = asyncio.get_running_loop()
+        _, connection = await loop.create_connection(lambda: cls(headers), "127.0.0.1", port)
         return connection
 
     @property
@@ -58,7 +60,7 @@ class Connection(asyncio.Protocol):
     async def request(self, method: str, path: str, value: object = None) -> Answer:
         """Send a request, its body as JSON, and wait for the answer. Raises Broken."""
         body = b"" if value is None else json.dumps(value, separators=(",", ":")).encode()
-        head = f"{method} {path} HTTP/1.1\r\nhost: 127.0.0.1\r\n"
+        head = f"{method} {path} HTTP/1.1\r\nhost: 127.0.0.1\r\n{self._headers}"
         if body:
             head += f"content-type: application/json\r\ncontent-length: {len(body)}\r\n"
         if self._transport is None or self._transport.is_closing():
@@ -102,8 +104,9 @@ class Connection(asyncio.Protocol):
 class Pool:
     """Connections to one port, lent out one request at a time."""
 
-    def __init__(self, port: int, connections: list[Connection]) -> None:
+    def __init__(self, port: int, connections: list[Connection], headers: str) -> None:
         self.port = port
+        self._headers = headers
         self.size = len(connections)
         self._free: asyncio.LifoQueue[Connection] = asyncio.LifoQueue()
         for connection in connections:
@@ -114,7 +117,7 @@ class Pool:
         connection = await self._free.get()
         try:
             if not connection.usable:  # a server closes what has been idle for long
-                connection = await Connection.open(self.port)
+                connection = await Connection.open(self.port, self._headers)
             return await connection.request(method, path, value)
         finally:
             self._free.put_nowait(connection)
@@ -125,9 +128,9 @@ class Pool:
 
 
 @asynccontextmanager
-async def connected(port: int, size: int) -> AsyncIterator[Pool]:
+async def connected(port: int, size: int, headers: str = "") -> AsyncIterator[Pool]:
     """Open so many connections to a port, for as long as the context lasts."""
-    pool = Pool(port, [await Connection.open(port) for _ in range(size)])
+    pool = Pool(port, [await Connection.open(port, headers) for _ in range(size)], headers)
     try:
         yield pool
     finally:

@@ -40,6 +40,7 @@ class Installation:
     def __init__(self) -> None:
         self.settings = _settings(ROOT / ".env")
         self.api_port = int(self.settings["TIMERS_API_PORT"])
+        self.authorization = f"authorization: Bearer {self.settings['TIMERS_API_KEY']}\r\n"
         self.broker_url = self.settings["TIMERS_RABBITMQ_URL"]
         self.table_url = self.settings["TIMERS_DYNAMODB_ENDPOINT"]
         self.table = self.settings.get("TIMERS_TABLE", "timers")
@@ -177,7 +178,7 @@ class Service:
 async def service(installation: Installation) -> AsyncIterator[Service]:
     """Connect to the running service."""
     try:
-        async with connected(installation.api_port, CONNECTIONS) as api:
+        async with connected(installation.api_port, CONNECTIONS, installation.authorization) as api:
             yield Service(installation, api)
     except Broken as error:
         raise NotRunning(f"the api: {error}") from error

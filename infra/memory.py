@@ -6,8 +6,10 @@ import asyncio
 import heapq
 import itertools
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from timers.errors import AlreadyExists, Conflict, TimerNotFound
+from timers.keys import Key
 from timers.ports import Clock, Counts, Filter, Page, Position, ShardLease
 from timers.state import State
 from timers.timer import Hint, Timer
@@ -90,6 +92,28 @@ class MemoryTimerStore:
 
     async def check(self) -> None:
         """Memory is always there."""
+
+
+class MemoryKeyStore:
+    """Keys in a dict."""
+
+    def __init__(self) -> None:
+        self._keys: dict[str, Key] = {}
+
+    async def add(self, key: Key) -> bool:
+        return self._keys.setdefault(key.id, key) is key
+
+    async def get(self, key_id: str) -> Key | None:
+        return self._keys.get(key_id)
+
+    async def all(self) -> Sequence[Key]:
+        return sorted(self._keys.values(), key=lambda key: key.created_at_ms)
+
+    async def revoke(self, key_id: str, at_ms: int) -> bool:
+        if key_id not in self._keys:
+            return False
+        self._keys[key_id] = replace(self._keys[key_id], revoked_at_ms=at_ms)
+        return True
 
 
 class MemoryShardLeases:

@@ -1,4 +1,4 @@
-"""``python -m infra.provision``: create the table and the wheel. Safe to repeat; waits for both to answer."""
+"""``python -m infra.provision``: create the table, its first key and the wheel. Safe to repeat; waits for both."""
 
 from __future__ import annotations
 
@@ -8,11 +8,16 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from infra import wiring
+from infra.clock import SystemClock
 from infra.dynamodb import schema
+from infra.dynamodb.keys import DynamoKeyStore
 from infra.metrics import Metrics
 from infra.rabbitmq.session import Session
 from infra.settings import Settings
 from timers.errors import TimerError, Unavailable
+from timers.keys import Key, Scope, Token
+from timers.ports import KeyStore
+from timers.tenant import DEFAULT
 
 logger = logging.getLogger(__name__)
 
@@ -23,6 +28,20 @@ _PAUSE_S: Final = 0.5
 async def _table(settings: Settings) -> None:
     async with wiring.table(settings) as table:
         await schema.provision(table, shards=settings.shards)
+        await _first_key(settings, DynamoKeyStore(table))
+
+
+async def _first_key(settings: Settings, store: KeyStore) -> None:
+    """Make the table know the key of the settings, whatever became of the table; a revoked one stays revoked."""
+    token = Token.parse(settings.api_key.get_secret_value())
+    if token is None:
+        return
+    now_ms = SystemClock().now_ms()
+    key = Key.of(token, DEFAULT, {Scope.ADMIN}, salt=wiring.new_salt(), now_ms=now_ms, remark="TIMERS_API_KEY")
+    await store.add(key)
+    stored = await store.get(token.key_id)
+    if stored is None or not stored.opens(token.secret, now_ms):
+        logger.warning("TIMERS_API_KEY is revoked or not the key of its id: it opens nothing")
 
 
 async def _wheel(settings: Settings) -> None:

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, Va
 
 from infra.guard import AddressList, HostList, PortList
 from infra.rabbitmq.destinations import DestinationList
+from timers.keys import Token
 from timers.signature import parse_secrets
 
 PREFIX: Final = "TIMERS_"
@@ -53,6 +54,12 @@ def _destinations(text: str) -> str:
 
 def _secrets(text: SecretStr) -> SecretStr:
     parse_secrets(text.get_secret_value())
+    return text
+
+
+def _api_key(text: SecretStr) -> SecretStr:
+    if text.get_secret_value() and Token.parse(text.get_secret_value()) is None:
+        raise ValueError("timers_, 16 hex digits, _ and 43 letters and digits; ./setup.sh key create makes one")
     return text
 
 
@@ -118,6 +125,9 @@ class Settings(BaseModel):
     signing_secret: Annotated[SecretStr, AfterValidator(_secrets)] = Field(
         SecretStr(""), description="Signs calls: `whsec_…`, two with a comma between for a rotation."
     )
+    api_key: Annotated[SecretStr, AfterValidator(_api_key)] = Field(
+        SecretStr(""), description="A key that provisioning creates: of the default tenant, with scope admin."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What is logged.")
     log_format: Literal["text", "json"] = Field("text", description="How it is logged.")
 
@@ -133,7 +143,7 @@ class Settings(BaseModel):
             raise BadSettings("; ".join(_describe(detail) for detail in error.errors())) from None
 
 
-_SECRET: Final = frozenset({"signing_secret"})
+_SECRET: Final = frozenset({"api_key", "signing_secret"})
 
 
 def _describe(detail: Mapping[str, object]) -> str:

@@ -98,6 +98,11 @@ def leases(settings: Settings, client: Table, metrics: Metrics) -> DynamoShardLe
     return DynamoShardLeases(client, shards=settings.shards, on_broken=metrics.met_broken)
 
 
+def new_salt() -> bytes:
+    """Return a salt for a key's digest."""
+    return UNPREDICTABLE.randbytes(16)
+
+
 def lanes(settings: Settings) -> list[Lane]:
     """Return the wheels."""
     return [Lane(number, settings.queue_type) for number in range(settings.lanes)]

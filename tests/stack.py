@@ -19,8 +19,15 @@ from tests.services.port import free_port
 
 ROOT = Path(__file__).parents[1]
 PATIENCE_S = 60.0
+API_KEY = f"timers_{0:016x}_{'of-the-tests':x<43}"
 SIGNING_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("TIMERS_")}
+
+
+def open_client(api: Member, key: str = API_KEY, *, timeout: float = 30) -> httpx2.AsyncClient:
+    """Return a client of an api that shows a key."""
+    headers = {"authorization": f"Bearer {key}"}
+    return httpx2.AsyncClient(base_url=f"http://127.0.0.1:{api.port}", headers=headers, timeout=timeout)
 
 
 class Member:
@@ -98,6 +105,7 @@ class Stack:
             "TIMERS_ALLOW_ADDRESSES": "loopback",
             "TIMERS_ALLOW_HTTP": "true",
             "TIMERS_ALLOW_AMQP": "*",
+            "TIMERS_API_KEY": API_KEY,
             "TIMERS_SIGNING_SECRET": SIGNING_SECRET,
             "TIMERS_TABLE_TRANSACTIONS": "true",  # as ./setup.sh has it natively
             "TIMERS_LOG_LEVEL": "info",
@@ -106,14 +114,11 @@ class Stack:
         self._closing = ExitStack()
 
     def provision(self) -> None:
-        subprocess.run(
-            [sys.executable, "-m", "infra.provision"],
-            cwd=ROOT,
-            env=ENVIRONMENT | self.settings,
-            check=True,
-            capture_output=True,
-            timeout=PATIENCE_S,
-        )
+        self._run("infra.provision")
+
+    def key(self, *arguments: str) -> str:
+        """Have a command about api keys, and return what it prints."""
+        return self._run("infra.keys", *arguments).strip()
 
     def api(self, **settings: str) -> Member:
         """Return an api that is not started yet."""
@@ -127,6 +132,18 @@ class Stack:
 
     def close(self) -> None:
         self._closing.close()
+
+    def _run(self, module: str, *arguments: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", module, *arguments],
+            cwd=ROOT,
+            env=ENVIRONMENT | self.settings,
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+        )
+        return done.stdout
 
     def _member(self, module: str, environment: dict[str, str], port: int) -> Member:
         member = Member(module, self.settings | environment, self._folder, port)

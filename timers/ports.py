@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from timers.amqp import Destination, HeaderValue
+from timers.keys import Key
 from timers.retry import Answer
 from timers.state import State
 from timers.tenant import DEFAULT
@@ -132,6 +133,26 @@ class TimerStore(Protocol):
 
     async def check(self) -> None:
         """Return if the store answers and is provisioned."""
+        ...
+
+
+class KeyStore(Protocol):
+    """The api keys. Every method raises Unavailable where the store does not answer in time."""
+
+    async def add(self, key: Key) -> bool:
+        """Store a new key; returns False where its id is taken."""
+        ...
+
+    async def get(self, key_id: str) -> Key | None:
+        """Return a key as of the latest write, None where there is none."""
+        ...
+
+    async def all(self) -> Sequence[Key]:
+        """Return every key, oldest first. May miss the writes of the last second."""
+        ...
+
+    async def revoke(self, key_id: str, at_ms: int) -> bool:
+        """Let a key open nothing from ``at_ms`` on; returns False where there is none."""
         ...
 
 

@@ -17,6 +17,8 @@ docker_down() { compose down; }
 
 docker_status() { compose ps --all; }
 
+docker_key() { compose exec --no-TTY api python -m infra.keys "$@"; }
+
 docker_erase() { compose down --volumes; }
 
 docker_kept() { say "LocalStack's free edition has lost its timers (see docker-compose.yml)."; }

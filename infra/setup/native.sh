@@ -37,6 +37,8 @@ native_status() {
   control status
 }
 
+native_key() { "$PYTHON" -m infra.keys "$@"; }
+
 native_erase() { rm -rf "$DATA"; }
 
 native_kept() { say "Every timer is kept."; }

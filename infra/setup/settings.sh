@@ -21,6 +21,7 @@ write_settings() {
   keep_setting TIMERS_ALLOW_HTTP true
   keep_setting TIMERS_ALLOW_AMQP "'*'"
   keep_setting TIMERS_TABLE_TRANSACTIONS true
+  keep_setting TIMERS_API_KEY "$(random_key)"
   keep_setting TIMERS_SIGNING_SECRET "whsec_$(random_bytes 32 | base64 | tr -d '\n')"
   keep_setting TIMERS_CONSUMER_PORT "$(next_free_port 8100 100)"
   keep_setting DYNAMODB_PORT "$(next_free_port 4566)"
@@ -81,4 +82,10 @@ next_free_port() {
 
 random_bytes() { head -c "$1" /dev/urandom; }
 
-random_password() { random_bytes 16 | od -An -tx1 | tr -d ' \n'; }
+random_password() { random_hex 16; }
+
+# random_hex BYTES
+random_hex() { random_bytes "$1" | od -An -tx1 | tr -d ' \n'; }
+
+# An api key as timers/keys.py has it: its id, and 256 random bits.
+random_key() { echo "timers_$(random_hex 8)_$(random_bytes 32 | base64 | tr '+/' '-_' | tr -d '=\n')"; }

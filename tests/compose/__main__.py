@@ -17,6 +17,7 @@ from typing import Any
 import httpx2
 
 from tests.services.port import free_port
+from tests.stack import API_KEY
 
 ROOT = Path(__file__).parents[2]
 START_TIMEOUT = 120.0
@@ -38,8 +39,10 @@ class Stack:
             "RECEIVER_PORT": str(receiver),
             "RABBITMQ_NODE_PORT": str(free_port()),
             "DYNAMODB_PORT": str(free_port()),
+            "TIMERS_API_KEY": API_KEY,
         }
-        self._api = httpx2.Client(base_url=f"http://127.0.0.1:{api}", timeout=10)
+        authorization = {"authorization": f"Bearer {API_KEY}"}
+        self._api = httpx2.Client(base_url=f"http://127.0.0.1:{api}", headers=authorization, timeout=10)
         self._receiver = httpx2.Client(base_url=f"http://127.0.0.1:{receiver}", timeout=10)
 
     def compose(self, *arguments: str) -> str:

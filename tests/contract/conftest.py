@@ -12,13 +12,14 @@ from uuid import uuid4
 import pytest
 
 from infra.dynamodb.client import Table
+from infra.dynamodb.keys import DynamoKeyStore
 from infra.dynamodb.leases import DynamoShardLeases
 from infra.dynamodb.schema import provision
 from infra.dynamodb.store import DynamoTimerStore
-from infra.memory import MemoryShardLeases, MemoryTimerStore
+from infra.memory import MemoryKeyStore, MemoryShardLeases, MemoryTimerStore
 from tests.contract.proxy import Proxy
 from tests.services import DynamoDB
-from timers.ports import ShardLeases, TimerStore
+from timers.ports import KeyStore, ShardLeases, TimerStore
 
 SHARDS = 4
 WEEK_MS = 7 * 86_400_000
@@ -69,6 +70,13 @@ async def store(request: pytest.FixtureRequest) -> TimerStore:
         return MemoryTimerStore(shards=SHARDS)
     table = await new_table(request.getfixturevalue("connection"))
     return dynamo_store(table, transactions=request.param == "transactions")
+
+
+@pytest.fixture(params=["memory", "dynamodb"])
+async def keys(request: pytest.FixtureRequest) -> KeyStore:
+    if request.param == "memory":
+        return MemoryKeyStore()
+    return DynamoKeyStore(await new_table(request.getfixturevalue("connection")))
 
 
 @pytest.fixture(params=["memory", "dynamodb"])

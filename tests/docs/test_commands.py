@@ -16,7 +16,7 @@ import pytest
 from tests.docs.markdown import code_blocks, read, section
 from tests.services import DynamoDB, RabbitMQ
 from tests.services.port import free_port
-from tests.stack import Member, stack
+from tests.stack import API_KEY, Member, stack
 
 PATIENCE_S = 20.0
 PRINTED = "http://127.0.0.1:8000"
@@ -38,10 +38,20 @@ def api(rabbitmq: RabbitMQ, dynamodb: DynamoDB, tmp_path_factory: pytest.TempPat
         yield member
 
 
-def run(script: str, api: Member) -> str:
+@pytest.fixture(scope="module")
+def installation(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the .env that setup.sh would have written."""
+    folder = tmp_path_factory.mktemp("installation")
+    (folder / ".env").write_text(f"TIMERS_API_KEY={API_KEY}\n")
+    return folder
+
+
+def run(script: str, api: Member, installation: Path) -> str:
     """Run a script against the running api and return what it prints."""
-    script = STRICT + script.replace(PRINTED, f"http://127.0.0.1:{api.port}")
-    result = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=2 * PATIENCE_S, check=False)
+    command = ["bash", "-c", STRICT + script.replace(PRINTED, f"http://127.0.0.1:{api.port}")]
+    result = subprocess.run(
+        command, cwd=installation, capture_output=True, text=True, timeout=2 * PATIENCE_S, check=False
+    )
     assert result.returncode == 0, result.stdout + result.stderr
     return result.stdout
 
@@ -51,10 +61,10 @@ def objects(output: str) -> list[Any]:
     return [json.loads(line) for line in output.splitlines() if line.startswith("{")]
 
 
-def test_the_quickstart_works_as_printed(api: Member) -> None:
+def test_the_quickstart_works_as_printed(api: Member, installation: Path) -> None:
     commands = "\n".join(code_blocks(section(read("README.md"), "Quickstart"), "sh"))
 
-    output = run(commands, api)
+    output = run(commands, api, installation)
 
     scheduled, seen, edited, cancelled, listed, stats = objects(output)
     assert 'etag: "1"' in output
@@ -105,11 +115,13 @@ def receiver(receiver_port: int, tmp_path: Path) -> Iterator[Script]:
     script.close()
 
 
-def test_the_tutorial_works_as_printed(api: Member, receiver: Script, receiver_port: int) -> None:
+def test_the_tutorial_works_as_printed(api: Member, installation: Path, receiver: Script, receiver_port: int) -> None:
     tutorial = read("docs/tutorial.md").replace(RECEIVER, f"127.0.0.1:{receiver_port}")
 
+    with_key = code_blocks(section(tutorial, "1. Bring the service up"), "sh")[1]
+
     def step(heading: str) -> list[Any]:
-        return objects(run("\n".join(code_blocks(section(tutorial, heading), "sh")), api))
+        return objects(run("\n".join([with_key, *code_blocks(section(tutorial, heading), "sh")]), api, installation))
 
     step("3. Schedule a call")
     assert re.fullmatch(r'first: \{"hello":"world"\}, \d+ ms late', receiver.wait(1)[0])

@@ -17,7 +17,7 @@ from timers.state import TRANSITIONS, State
 
 API = "docs/reference/api.md"
 STATES = "docs/reference/states.md"
-EVERYWHERE = {"400", "413", "415", "429", "503"}
+EVERYWHERE = {"400", "401", "403", "413", "415", "429", "503"}
 
 
 def _openapi() -> dict[str, Any]:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
-import httpx2
 import pytest
 
 from tests.end_to_end.client import Client
 from tests.queues import Queues
 from tests.receiver import Receiver, receiving
 from tests.services import DynamoDB, RabbitMQ
-from tests.stack import Member, Stack, stack
+from tests.stack import Member, Stack, open_client, stack
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +37,7 @@ def consumers(running: Stack) -> list[Member]:
 
 @pytest.fixture
 async def client(api: Member, consumers: list[Member]) -> AsyncIterator[Client]:
-    async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{api.port}", timeout=30) as http:
+    async with open_client(api) as http:
         yield Client(http)
 
 

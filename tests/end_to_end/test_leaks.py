@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-import httpx2
-
 from tests.end_to_end.client import Client
-from tests.stack import Member
+from tests.stack import Member, open_client
 
 REQUESTS = 5_000
 AT_ONCE = 50
@@ -28,7 +26,7 @@ def memory_kib(pid: int) -> int:
 async def schedule(api: Member, count: int) -> None:
     """Schedule many timers over connections that are closed at the end."""
     limit = asyncio.Semaphore(AT_ONCE)
-    async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{api.port}", timeout=30) as http:
+    async with open_client(api) as http:
         client = Client(http)
 
         async def one() -> None:

@@ -13,7 +13,7 @@ import pytest
 from tests.end_to_end.client import Client, due_ms
 from tests.receiver import Receiver, Reply
 from tests.services import DynamoDB, RabbitMQ, new_rabbitmq
-from tests.stack import Member, Stack, stack
+from tests.stack import Member, Stack, open_client, stack
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ async def test_what_a_wiped_broker_forgot_is_loaded_again_long_before_it_is_due(
     with stack(rabbitmq, dynamodb, tmp_path) as built:
         api, consumer = built.api(), built.consumer()
         await gather(to_thread(api.start), to_thread(consumer.start))
-        async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{api.port}", timeout=30) as http:
+        async with open_client(api) as http:
             for _ in range(20):
                 await Client(http).schedule(receiver.url("far"), 3_000)
             before = await _loaded(consumer)
@@ -136,7 +136,7 @@ async def test_an_api_that_stops_has_published_what_it_accepted(
 ) -> None:
     short_lived = running.api()
     await to_thread(short_lived.start)
-    async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{short_lived.port}") as http:
+    async with open_client(short_lived) as http:
         timer = await Client(http).schedule(receiver.url("short-lived"), 2)
     await to_thread(short_lived.stop)
     delivered = await client.until(timer["id"], "delivered")

@@ -10,7 +10,7 @@ import pytest
 
 from tests.end_to_end.client import Client
 from tests.receiver import Receiver
-from tests.stack import ENVIRONMENT, ROOT, Member, Stack
+from tests.stack import ENVIRONMENT, ROOT, Member, Stack, open_client
 
 
 def start_wrongly(module: str, **settings: str) -> str:
@@ -76,7 +76,7 @@ async def test_what_happens_is_counted(
 async def test_two_api_workers_share_one_port_and_one_page_of_metrics(running: Stack, receiver: Receiver) -> None:
     member = running.api(TIMERS_API_WORKERS="2")
     member.start()
-    async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{member.port}") as http:
+    async with open_client(member) as http:
         for _ in range(20):
             await Client(http).schedule(receiver.url("workers"), 3600)
         page = (await http.get("/metrics")).text

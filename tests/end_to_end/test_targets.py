@@ -9,13 +9,12 @@ from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
-import httpx2
 import pytest
 
 from tests.end_to_end.client import Client, Json, due_ms
 from tests.queues import Queues
 from tests.receiver import Receiver
-from tests.stack import Member, Stack
+from tests.stack import Member, Stack, open_client
 
 PATIENCE_S = 20.0
 
@@ -179,7 +178,7 @@ async def test_a_bad_message_is_named(client: Client, target: Json, pointer: str
 async def test_where_messages_are_not_allowed_they_are_refused_at_once(running: Stack) -> None:
     api = running.api(TIMERS_ALLOW_AMQP="/orders.*")
     api.start()
-    async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{api.port}") as http:
+    async with open_client(api) as http:
         client = Client(http)
         allowed = await client.create(delay=3600, target={"type": "amqp", "routing_key": "orders.new"})
         other = {"type": "amqp", "routing_key": "mail"}

@@ -20,7 +20,7 @@ from tests.faults.load import PATIENCE_S
 from tests.faults.proxy import Proxy, proxy
 from tests.faults.target import Target, target
 from tests.services import DynamoDB, RabbitMQ
-from tests.stack import Member, Stack
+from tests.stack import Member, Stack, open_client
 
 HORIZON_S: Final = 5
 """Short, so that many timers are loaded by a keeper."""
@@ -97,7 +97,7 @@ async def _leases(closing: AsyncExitStack, name: str, dynamodb: DynamoDB) -> Dyn
 
 
 def client(api: Member) -> httpx2.AsyncClient:
-    return httpx2.AsyncClient(base_url=f"http://127.0.0.1:{api.port}", timeout=PATIENCE_S)
+    return open_client(api, timeout=PATIENCE_S)
 
 
 def through(url: str, broker: Proxy) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from timers.keys import Token
 from timers.signature import parse_secrets
 
 ROOT = Path(__file__).parents[2]
@@ -49,7 +50,7 @@ def test_help_names_every_option(checkout: Path) -> None:
     result = setup(checkout, "--help")
 
     assert result.returncode == 0
-    for option in ("--docker", "--native", "--consumers", "--status", "--down", "--reset", "--yes", "test"):
+    for option in ("--docker", "--native", "--consumers", "--status", "--down", "--reset", "--yes", "key", "test"):
         assert option in result.stdout
 
 
@@ -60,6 +61,7 @@ def test_help_names_every_option(checkout: Path) -> None:
         (["--consumers", "many"], "--consumers takes a number from 1 to 99, not 'many'"),
         (["--consumers", "0"], "--consumers takes a number from 1 to 99, not '0'"),
         (["--consumers"], "--consumers takes a number from 1 to 99, not ''"),
+        (["key", "list"], "nothing was started here yet: run ./setup.sh"),
         (["--status"], "nothing was started here yet: run ./setup.sh"),
         (["--down"], "nothing was started here yet: run ./setup.sh"),
         (["--reset"], "nothing was deleted"),
@@ -97,6 +99,13 @@ def test_an_installation_gets_a_signing_secret_of_its_own(checkout: Path, taken_
     settings = dict(line.split("=", 1) for line in (checkout / ".env").read_text().splitlines() if "=" in line)
     [secret] = parse_secrets(settings["TIMERS_SIGNING_SECRET"])
     assert len(secret) == 32
+
+
+def test_an_installation_gets_an_api_key_of_its_own(checkout: Path, taken_port: int) -> None:
+    setup(checkout, "--native", TIMERS_API_PORT=str(taken_port))
+
+    settings = dict(line.split("=", 1) for line in (checkout / ".env").read_text().splitlines() if "=" in line)
+    assert Token.parse(settings["TIMERS_API_KEY"])
 
 
 def test_a_local_setup_opens_what_the_defaults_refuse(checkout: Path, taken_port: int) -> None:

@@ -76,6 +76,15 @@ def test_a_value_out_of_range_is_named_in_one_line(name: str, value: str) -> Non
     assert "\n" not in message
 
 
+@pytest.mark.parametrize("wrong", ["hunter2", "timers_00_hunter2", f"timers_{0:016x}_{'hunter2':?<43}"])
+def test_an_api_key_is_never_shown(wrong: str) -> None:
+    message = refusal(TIMERS_API_KEY=wrong)
+    assert message.startswith("TIMERS_API_KEY: ")
+    assert "hunter2" not in message
+    good = f"timers_{0:016x}_{'hunter2':x<43}"
+    assert "hunter2" not in repr(Settings.from_environment({"TIMERS_API_KEY": good}))
+
+
 def test_a_secret_is_never_shown() -> None:
     assert "hunter2" not in refusal(TIMERS_SIGNING_SECRET="whsec_hunter2")
     good = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
