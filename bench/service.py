@@ -24,7 +24,7 @@ from bench.systems import Job, Work, body
 BATCH: Final = 1_000
 CONNECTIONS: Final = 64
 NAME: Final = "timers"
-_DELETED_AT_ONCE: Final = 25
+_DELETED_AT_ONCE: Final = 100
 _DELETERS: Final = 4
 _CHECKED: Final = 50
 _PARTS: Final = {"-m\0api": "api", "-m\0consumer": "consumers", "beam": "rabbitmq"}
@@ -170,8 +170,9 @@ class Service:
                 await asyncio.gather(*some_deletions)
 
     def _delete(self, ids: Sequence[str]) -> None:
-        requests = [{"DeleteRequest": {"Key": {"id": {"S": timer_id}}}} for timer_id in ids]
-        self._table.batch_write_item(RequestItems={self.installation.table: requests})
+        name = self.installation.table
+        deletions = [{"Delete": {"TableName": name, "Key": {"id": {"S": timer_id}}}} for timer_id in ids]
+        self._table.transact_write_items(TransactItems=deletions)
 
 
 @asynccontextmanager
