@@ -18,7 +18,7 @@ from tests.services import DynamoDB, RabbitMQ
 from tests.services.port import free_port
 
 ROOT = Path(__file__).parents[1]
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 API_KEY = f"timers_{0:016x}_{'of-the-tests':x<43}"
 SIGNING_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("TIMERS_")}

@@ -27,7 +27,7 @@ class Length:
     whole: bool
 
 
-WHOLE: Final = Length(rate=12, span=8, before=5, after=3, whole=True)
+WHOLE: Final = Length(rate=12, span=8, before=3, after=1, whole=True)
 BRIEF: Final = Length(rate=10, span=6, before=2, after=0, whole=False)
 
 
