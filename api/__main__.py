@@ -46,8 +46,8 @@ def app() -> FastAPI:
             queue.start()
             store = wiring.store(settings, table, metrics)
             metrics.gauge("timers_broker_connected", "1 where the broker can be used.", lambda: queue.connected)
-            check = TargetRules(wiring.destinations(settings)).check
-            timers = Timers(store, queue, clock, random, settings.horizon * 1000, check=check)
+            check, vault = TargetRules(wiring.destinations(settings)).check, wiring.vault(settings)
+            timers = Timers(store, queue, clock, random, settings.horizon * 1000, vault, check=check)
             yield Parts(timers, Keyring(DynamoKeyStore(table), clock), queue, metrics.page)
             await queue.stop(_DRAIN_S)
 

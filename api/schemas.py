@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, WithJsonSchema
 
+from api import secret_fields
 from api.strict_json import dumps, parse
 from api.times import DelayMs, Time
 from timers import limits
@@ -18,10 +19,11 @@ from timers.amqp import AmqpTarget, Destination
 from timers.body import Body, BodyKind
 from timers.errors import Invalid
 from timers.retry import RetryPolicy
+from timers.secret import BODY, NO_SECRETS, REDACTED, Secret
 from timers.service import Stats
 from timers.stamps import rfc3339
 from timers.state import State
-from timers.target import HttpTarget, LogTarget, Target, check_target
+from timers.target import HttpTarget, LogTarget, Target, check_http, check_target, set_apart
 from timers.timer import Spec, Timer
 
 Labels = Annotated[
@@ -56,11 +58,18 @@ class HttpTargetIn(Strict):
     timeout: float = Field(
         10.0, ge=limits.MIN_TIMEOUT_S, le=limits.MAX_TIMEOUT_S, description="Seconds for the whole call."
     )
+    secret_headers: list[str] = Field(
+        default_factory=list,
+        max_length=limits.MAX_HEADERS,
+        description="Headers whose values are kept encrypted and never shown; authorization and cookie always are.",
+    )
+    secret_body: bool = Field(False, description="Whether the body is, likewise.")  # noqa: FBT003
 
-    def target(self) -> Target:
-        """Return the core's value. Raises Invalid."""
+    def target(self, kept: Mapping[str, Secret]) -> Target:
+        """Return the core's value, with the secrets that it keeps from before. Raises Invalid."""
         body = _body(self.body, self.body_base64)
-        return check_target(HttpTarget(self.url, self.method, self.headers, body, self.timeout))
+        target = check_http(HttpTarget(self.url, self.method, self.headers, body, self.timeout))
+        return set_apart(target, self.secret_headers, body=self.secret_body, kept=kept)
 
 
 AmqpName = Annotated[str, Field(max_length=limits.MAX_AMQP_NAME_BYTES)]
@@ -107,7 +116,7 @@ class AmqpTargetIn(DestinationIn):
     )
     dead_letter: DestinationIn | None = None
 
-    def target(self) -> Target:
+    def target(self, _: Mapping[str, Secret]) -> Target:
         """Return the core's value. Raises Invalid."""
         return check_target(
             AmqpTarget(
@@ -128,7 +137,7 @@ class LogTargetIn(Strict):
     body: AnyBody = None
     body_base64: Base64Body = None
 
-    def target(self) -> Target:
+    def target(self, _: Mapping[str, Secret]) -> Target:
         """Return the core's value. Raises Invalid."""
         return check_target(LogTarget(_body(self.body, self.body_base64)))
 
@@ -191,11 +200,11 @@ class TimerIn(Strict):
     retry: RetryIn = Field(default_factory=RetryIn)
     labels: Labels = Field(default_factory=dict)
 
-    def spec(self, now_ms: int, trace: str | None) -> Spec:
-        """Return the core's value, a delay counted from now. Raises Invalid."""
+    def spec(self, now_ms: int, trace: str | None, kept: Mapping[str, Secret] = NO_SECRETS) -> Spec:
+        """Return the core's value, a delay counted from now, secrets kept from before. Raises Invalid."""
         return Spec(
             due_at_ms=self._due_at_ms(now_ms),
-            target=self.target.target(),
+            target=self.target.target(kept),
             retry=self.retry.policy(),
             labels=self.labels,
             trace=trace,
@@ -337,7 +346,7 @@ def timer_out(timer: Timer, now_ms: int | None = None) -> dict[str, Any]:
         "due_at": rfc3339(timer.due_at_ms),
         "next_attempt_at": None if timer.final else rfc3339(timer.next_attempt_at_ms),
         "remaining": None if remaining_ms is None else remaining_ms / 1000,
-        **_wishes(timer),
+        **_shown(timer),
         "attempts": [
             {
                 "number": attempt.number,
@@ -377,12 +386,22 @@ def patched(timer: Timer, patch: Mapping[str, Any], now_ms: int) -> Spec:
 
     A target of another type has nothing of the one before.
     """
+    change = patch.get("target", {})
+    kept: Mapping[str, Secret] = NO_SECRETS
     wishes = {"due_at": timer.due_at_ms, **_wishes(timer)}
-    if _changes_type(timer.target, patch.get("target")):
+    if _changes_type(timer.target, change):
         del wishes["target"]
+    elif isinstance(timer.target, HttpTarget) and isinstance(change, Mapping):
+        change = secret_fields.with_lower_case(change)
+        patch = {**patch, "target": change}
+        kept, secrecy = secret_fields.after_patch(timer.target, change)
+        wishes["target"] |= secrecy
     if patch.get("delay") is not None and "due_at" not in patch:
         del wishes["due_at"]
-    return TimerIn.model_validate(merge_patch(wishes, patch)).spec(now_ms, timer.trace)
+    spec = TimerIn.model_validate(merge_patch(wishes, patch)).spec(now_ms, timer.trace, kept)
+    if kept and spec.target.key != timer.target.key:
+        raise Invalid("/target/url", "another receiver: give the secrets anew that it may have")
+    return spec
 
 
 def _changes_type(target: Target, patch: object) -> bool:
@@ -403,6 +422,7 @@ def merge_patch(value: Any, patch: Any) -> Any:
 
 
 def _wishes(timer: Timer) -> dict[str, Any]:
+    """Return what a timer's client asked for, without its secrets."""
     retry = timer.retry
     return {
         "target": _target_out(timer.target),
@@ -415,6 +435,17 @@ def _wishes(timer: Timer) -> dict[str, Any]:
         },
         "labels": dict(timer.labels),
     }
+
+
+def _shown(timer: Timer) -> dict[str, Any]:
+    """Return what a timer's client asked for, with secrets hidden."""
+    wishes, target = _wishes(timer), timer.target
+    if isinstance(target, HttpTarget) and target.secrets:
+        wishes["target"]["headers"] |= secret_fields.hidden(target)
+        wishes["target"] |= secret_fields.named(target)
+        if BODY in target.secrets:
+            wishes["target"]["body"] = REDACTED
+    return wishes
 
 
 def _target_out(target: Target) -> dict[str, Any]:

@@ -51,9 +51,10 @@ class Consumer:
         )
         on_time_ms = round(settings.on_time * 1000)
         secrets = parse_secrets(settings.signing_secret.get_secret_value())
+        vault = wiring.vault(settings)
         self._publisher = RabbitPublisher(url, allowed=wiring.destinations(settings), random=random)
         targets = Targets(callbacks, self._publisher)
-        handler = Handler(store, self._queue, targets, clock, random, horizon_ms, metrics, secrets, on_time_ms)
+        handler = Handler(store, self._queue, targets, clock, random, horizon_ms, metrics, secrets, on_time_ms, vault)
         gate = Gate(clock, total=settings.concurrency, per_target=settings.target_concurrency)
         self._worker = Worker(handler, gate, clock)
         self._deliveries = RabbitDeliveries(

@@ -11,9 +11,10 @@ from typing import Final, Protocol
 from consumer.gate import Called
 from timers import limits
 from timers.call import ON_TIME_MS, action_for
-from timers.errors import BrokenTimer, Conflict, TimerNotFound, Unavailable
-from timers.ports import Callbacks, Clock, DelayQueue, TimerStore
+from timers.errors import BrokenTimer, Conflict, TimerNotFound, Unavailable, Unreadable
+from timers.ports import Callbacks, Clock, DelayQueue, TimerStore, Vault
 from timers.retry import Answer
+from timers.sealing import unseal
 from timers.settle import lapsed, settled
 from timers.state import State
 from timers.timer import Hint, Timer, lease_until_ms
@@ -62,6 +63,7 @@ class Handler:
     observer: Observer
     secrets: tuple[bytes, ...] = field(default=(), repr=False)
     on_time_ms: int = ON_TIME_MS
+    vault: Vault | None = None
 
     async def handle(self, hint: Hint, *, redelivered: bool, leave: Leave) -> None:
         """
@@ -142,12 +144,15 @@ class Handler:
             await self._later(hint, now_ms + _TABLE_AWAY_MS)
 
     async def _call(self, timer: Timer) -> _Attempted:
+        readable = await self._unsealed(timer) if timer.target.secrets else timer
         await self._wait_until(timer.next_attempt_at_ms)
         started_at_ms = self.clock.now_ms()
         if not _lease_covers_call(timer, started_at_ms):
             return _Attempted(timer, timer.released(started_at_ms), None)
+        if isinstance(readable, Answer):
+            return _Attempted(timer, self._outcome(timer, readable, started_at_ms, 0), None)
         action = action_for(
-            timer,
+            readable,
             started_at_ms=started_at_ms,
             random=self.random,
             secrets=self.secrets,
@@ -156,18 +161,25 @@ class Handler:
         began = self.clock.monotonic()
         answer = await self.callbacks.invoke(action)
         seconds = self.clock.monotonic() - began
-        after = self._outcome(timer, answer, started_at_ms)
-        self.observer.attempted(after, started_at_ms - timer.next_attempt_at_ms, seconds)
+        after = self._outcome(timer, answer, started_at_ms, seconds)
         return _Attempted(timer, after, Called(seconds, answer.well))
+
+    async def _unsealed(self, timer: Timer) -> Timer | Answer:
+        """Return a timer with its secrets readable, or how its attempt ends because they are not."""
+        try:
+            return await unseal(timer, self.vault)
+        except (Unreadable, Unavailable) as error:
+            return Answer(error=f"secret: {error}")
 
     async def _wait_until(self, at_ms: int) -> None:
         """Return at ``at_ms`` or later, never earlier: a loop's timers may go off a little early."""
         while (remaining_ms := at_ms - self.clock.now_ms()) > 0:
             await self.clock.sleep(remaining_ms / 1000)
 
-    def _outcome(self, timer: Timer, answer: Answer, started_at_ms: int) -> Timer:
+    def _outcome(self, timer: Timer, answer: Answer, started_at_ms: int, seconds: float) -> Timer:
         now_ms = max(self.clock.now_ms(), started_at_ms)
         after = settled(timer, answer, started_at_ms=started_at_ms, now_ms=now_ms, random=self.random)
+        self.observer.attempted(after, started_at_ms - timer.next_attempt_at_ms, seconds)
         if after.state is not State.DELIVERED:
             _log_failure(after)
         return after

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 import time
 from typing import Final, Self
@@ -125,14 +126,29 @@ def tls_context(authorities: str | None = None) -> ssl.SSLContext:
 
 
 def _describe(error: Exception) -> str:
-    reason: Exception = error
-    kind = "connection"
+    """Say what went wrong, without what may have been sent or answered: that is not for logs."""
     if isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, Refused):
-        kind, reason = "address", error.os_error
+        kind, reason = "address", str(error.os_error)
     elif isinstance(error, (ssl.SSLError, aiohttp.ClientSSLError)):
-        kind = "tls"
+        kind, reason = "tls", str(error)
     elif isinstance(error, aiohttp.ClientConnectorDNSError):
-        kind = "dns"
+        kind, reason = "dns", str(error)
     elif isinstance(error, aiohttp.InvalidURL):
-        kind = "address"
-    return f"{kind}: {reason!s:.200}"[:_ERROR_LENGTH]
+        kind, reason = "address", "not a url that can be called"
+    else:
+        kind, reason = "connection", _without_content(error)
+    return f"{kind}: {reason:.200}"[:_ERROR_LENGTH]
+
+
+def _without_content(error: Exception) -> str:
+    """Return a reason that has neither a part of an answer in it nor the url, as the HTTP client's own have."""
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return str(error)
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno)
+    if isinstance(error, (OSError, aiohttp.ClientConnectionError)):
+        return "closed by the target"
+    name = type(error.__cause__ or error).__name__
+    if isinstance(error, aiohttp.ClientError):
+        return f"the answer cannot be read: {name}"
+    return f"the request cannot be sent: {name}"

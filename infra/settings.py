@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, Va
 
 from infra.guard import AddressList, HostList, PortList
 from infra.rabbitmq.destinations import DestinationList
+from infra.vault import parse_keys
 from timers.keys import Token
 from timers.signature import parse_secrets
 
@@ -60,6 +61,11 @@ def _secrets(text: SecretStr) -> SecretStr:
 def _api_key(text: SecretStr) -> SecretStr:
     if text.get_secret_value() and Token.parse(text.get_secret_value()) is None:
         raise ValueError("timers_, 16 hex digits, _ and 43 letters and digits; ./setup.sh key create makes one")
+    return text
+
+
+def _keys(text: SecretStr) -> SecretStr:
+    parse_keys(text.get_secret_value())
     return text
 
 
@@ -128,6 +134,10 @@ class Settings(BaseModel):
     api_key: Annotated[SecretStr, AfterValidator(_api_key)] = Field(
         SecretStr(""), description="A key that provisioning creates: of the default tenant, with scope admin."
     )
+    encryption_keys: Annotated[SecretStr, AfterValidator(_keys)] = Field(
+        SecretStr(""),
+        description="Encrypts secrets: `id:` and the base64 of 32 bytes. Of several, with commas, the first encrypts.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What is logged.")
     log_format: Literal["text", "json"] = Field("text", description="How it is logged.")
 
@@ -143,7 +153,7 @@ class Settings(BaseModel):
             raise BadSettings("; ".join(_describe(detail) for detail in error.errors())) from None
 
 
-_SECRET: Final = frozenset({"api_key", "signing_secret"})
+_SECRET: Final = frozenset({"api_key", "encryption_keys", "rabbitmq_url", "signing_secret"})
 
 
 def _describe(detail: Mapping[str, object]) -> str:

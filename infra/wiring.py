@@ -23,6 +23,7 @@ from infra.metrics import Metrics
 from infra.rabbitmq.destinations import DestinationList
 from infra.rabbitmq.topology import Lane
 from infra.settings import BadSettings, Settings
+from infra.vault import AesVault, LocalKeys, parse_keys
 from timers.errors import TimerError
 from timers.timer import Timer
 
@@ -101,6 +102,12 @@ def leases(settings: Settings, client: Table, metrics: Metrics) -> DynamoShardLe
 def new_salt() -> bytes:
     """Return a salt for a key's digest."""
     return UNPREDICTABLE.randbytes(16)
+
+
+def vault(settings: Settings) -> AesVault | None:
+    """Return what secrets are sealed with, None where there is no key for it."""
+    keys = parse_keys(settings.encryption_keys.get_secret_value())
+    return AesVault([LocalKeys(keys)]) if keys else None
 
 
 def lanes(settings: Settings) -> list[Lane]:

@@ -15,6 +15,7 @@ from timers.amqp import AmqpTarget, Destination
 from timers.body import Body, BodyKind
 from timers.ports import Action, Call, Clock
 from timers.retry import Answer, RetryPolicy
+from timers.secret import Sealed
 from timers.state import State
 from timers.target import HttpTarget, LogTarget
 from timers.timer import Attempt, Hint, Spec, Timer
@@ -147,6 +148,7 @@ bodies: Final = (
     | st.builds(Body, st.just(BodyKind.JSON), _TEXT.map(json.dumps))
     | st.builds(Body, st.just(BodyKind.BASE64), st.binary(max_size=20).map(lambda raw: b64encode(raw).decode()))
 )
+_NAMES: Final = st.from_regex(r"[a-z]{1,10}", fullmatch=True)
 http_targets: Final = st.builds(
     HttpTarget,
     url=st.builds("https://{}/{}".format, st.from_regex(r"[a-z0-9.-]{1,20}", fullmatch=True), _TEXT),
@@ -154,8 +156,8 @@ http_targets: Final = st.builds(
     headers=st.dictionaries(_TEXT, _TEXT, max_size=3),
     body=bodies,
     timeout=st.floats(0.01, 300),
+    secrets=st.dictionaries(_NAMES, st.builds(Sealed, _TEXT), max_size=2),
 )
-_NAMES: Final = st.from_regex(r"[a-z]{1,10}", fullmatch=True)
 destinations: Final = st.builds(Destination, st.just("") | _NAMES, _NAMES)
 _messages: Final = st.builds(
     AmqpTarget,
@@ -192,5 +194,6 @@ timers: Final = st.builds(
     attempts=st.lists(attempts, max_size=3).map(tuple),
     attempts_made=st.integers(0, 100),
     lease_until_ms=_TIMES,
+    request=st.none() | _TEXT | st.builds(Sealed, _TEXT),
     trace=st.none() | st.just("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
 )

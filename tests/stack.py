@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -21,6 +22,7 @@ ROOT = Path(__file__).parents[1]
 PATIENCE_S = 120.0
 API_KEY = f"timers_{0:016x}_{'of-the-tests':x<43}"
 SIGNING_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+ENCRYPTION_KEYS = "k1:" + b64encode(bytes(range(32))).decode()
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("TIMERS_")}
 
 
@@ -108,6 +110,7 @@ class Stack:
             "TIMERS_API_KEY": API_KEY,
             "TIMERS_SIGNING_SECRET": SIGNING_SECRET,
             "TIMERS_TABLE_TRANSACTIONS": "true",  # as ./setup.sh has it natively
+            "TIMERS_ENCRYPTION_KEYS": ENCRYPTION_KEYS,
             "TIMERS_LOG_LEVEL": "info",
         } | settings
         self._folder = folder

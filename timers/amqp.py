@@ -10,6 +10,7 @@ from typing import ClassVar, Final
 from timers import limits
 from timers.body import Body, check_body
 from timers.errors import Invalid
+from timers.secret import NO_SECRETS
 
 HeaderValue = str | int | bool
 Properties = Mapping[str, str | int]
@@ -49,13 +50,14 @@ class AmqpTarget:
     """
 
     to: Destination
-    headers: Mapping[str, HeaderValue] = field(default_factory=dict)
+    headers: Mapping[str, HeaderValue] = field(default_factory=dict, repr=False)
     properties: Properties = field(default_factory=dict)
-    body: Body | None = None
+    body: Body | None = field(default=None, repr=False)
     redeliveries_left: int | None = None
     dead_letter: Destination | None = None
 
     type: ClassVar = "amqp"
+    secrets: ClassVar = NO_SECRETS
     timeout_ms: ClassVar = 10_000
 
     @property

@@ -38,6 +38,16 @@ class Body:
         """The content type where the client gave none."""
         return _CONTENT_TYPES[self.kind]
 
+    def packed(self) -> str:
+        """Return kind and text in one, to be sealed."""
+        return f"{self.kind}:{self.text}"
+
+    @classmethod
+    def unpack(cls, packed: str) -> Body:
+        """Return the body that was packed."""
+        kind, _, text = packed.partition(":")
+        return cls(BodyKind(kind), text)
+
 
 _CONTENT_TYPES: Final = {
     BodyKind.JSON: "application/json",

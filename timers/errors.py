@@ -9,6 +9,7 @@ The error tree. Nothing foreign (boto3's, pika's, aiohttp's errors) leaves ``inf
     ├── IllegalTransition   409  too late, or not in a state that allows this
     ├── PreconditionFailed  412  If-Match / If-None-Match does not hold
     ├── BrokenTimer         500  what is stored is not a timer
+    ├── Unreadable               a sealed secret cannot be opened (inside only: it is how an attempt ended)
     ├── Conflict                 another writer moved the timer first (inside only: callers retry)
     ├── Overloaded          429  a bound is reached; nothing was done
     └── Unavailable         503  a part we stand on did not answer
@@ -70,6 +71,10 @@ class PreconditionFailed(TimerError):
 
 class BrokenTimer(TimerError):
     """What is stored under an id is not a timer; whoever meets it passes it over."""
+
+
+class Unreadable(TimerError):
+    """A sealed secret cannot be opened: its key is gone, or it is not what was stored here."""
 
 
 class Conflict(TimerError):

@@ -9,6 +9,7 @@ from typing import Protocol
 from timers.amqp import Destination, HeaderValue
 from timers.keys import Key
 from timers.retry import Answer
+from timers.secret import Sealed
 from timers.state import State
 from timers.tenant import DEFAULT
 from timers.timer import Hint, Timer
@@ -177,10 +178,10 @@ class DelayQueue(Protocol):
 class Call:
     """One HTTP request to a target; ``timeout`` in seconds covers all of it."""
 
-    url: str
+    url: str = field(repr=False)
     method: str
-    headers: Mapping[str, str]
-    content: bytes | None
+    headers: Mapping[str, str] = field(repr=False)
+    content: bytes | None = field(repr=False)
     timeout: float
 
 
@@ -218,6 +219,22 @@ class Callbacks(Protocol):
 
     async def invoke(self, action: Action) -> Answer:
         """Do what a target wants and say how it ended; a failure is an answer, never an exception."""
+        ...
+
+
+class Vault(Protocol):
+    """
+    Makes texts unreadable for whoever has the store only.
+
+    Each is bound to its place, a text that no other one has: at another place it does not open.
+    """
+
+    async def seal(self, texts: Mapping[str, str]) -> Mapping[str, Sealed]:
+        """Return texts sealed, by place. Raises Unavailable."""
+        ...
+
+    async def open(self, sealed: Mapping[str, Sealed]) -> Mapping[str, str]:
+        """Return the texts, by place. Raises Unreadable, Unavailable."""
         ...
 
 

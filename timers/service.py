@@ -10,8 +10,9 @@ from typing import Final
 
 from timers import limits
 from timers.errors import AlreadyExists, Conflict, KeyReused, PreconditionFailed, TimerNotFound, Unavailable
-from timers.ports import Clock, Counts, DelayQueue, Filter, Page, Position, TimerStore
+from timers.ports import Clock, Counts, DelayQueue, Filter, Page, Position, TimerStore, Vault
 from timers.putting import AS_ASKED, Putting
+from timers.sealing import request_of, seal
 from timers.stamps import uuid7, uuid8
 from timers.state import State
 from timers.target import Target
@@ -106,6 +107,7 @@ class Timers:
     clock: Clock
     random: Random
     horizon_ms: int
+    vault: Vault | None = None
     tenant: str = DEFAULT
     check: Callable[[Target], None] = _anything
 
@@ -124,6 +126,7 @@ class Timers:
         self.check(spec.target)
         now_ms = self.clock.now_ms() if now_ms is None else now_ms
         timer = Timer.create(self._id(name or uuid7(now_ms, self.random)), spec, now_ms, request)
+        timer = await seal(timer, self.vault)
         await self.store.create(timer)
         self._announce(timer)
         return timer
@@ -140,7 +143,7 @@ class Timers:
             return await self.schedule(spec, name or key.name, request=key.request, now_ms=now_ms), True
         except AlreadyExists:
             timer = await self.get(name or key.name)
-        if timer.request == key.request:
+        if await request_of(timer, self.vault) == key.request:
             return timer, False
         if name is None:
             raise KeyReused
@@ -264,6 +267,7 @@ class Timers:
         return self.clock.monotonic() + _CONTENDED_S
 
     async def _save(self, before: Timer, after: Timer) -> Timer:
+        after = await seal(after, self.vault)
         await self.store.save(before, after)
         self._announce(after)
         return after

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Final
 from urllib.parse import SplitResult, urlsplit
 
@@ -12,6 +12,7 @@ from timers import limits
 from timers.amqp import AmqpTarget, check_amqp
 from timers.body import Body, check_body
 from timers.errors import Invalid
+from timers.secret import ALWAYS_SECRET, BODY, NO_SECRETS, REDACTED, Secret
 
 METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
@@ -38,13 +39,19 @@ _OF_THE_CONNECTION: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class HttpTarget:
-    """An HTTP endpoint and the request it gets; ``timeout`` in seconds covers the whole call."""
+    """
+    An HTTP endpoint and the request it gets; ``timeout`` in seconds covers the whole call.
 
-    url: str
+    ``secrets`` are the values of secret headers by name, and a secret body as BODY: those are in neither
+    ``headers`` nor ``body`` until they are opened for the call.
+    """
+
+    url: str = field(repr=False)
     method: str = "POST"
-    headers: Mapping[str, str] = field(default_factory=dict)
-    body: Body | None = None
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    body: Body | None = field(default=None, repr=False)
     timeout: float = 10.0
+    secrets: Mapping[str, Secret] = field(default_factory=dict, repr=False)
 
     type: ClassVar = "http"
 
@@ -59,14 +66,26 @@ class HttpTarget:
         parts = urlsplit(self.url)
         return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}".lower()
 
+    @property
+    def secret_headers(self) -> list[str]:
+        """The names of the secret headers."""
+        return [name for name in self.secrets if name != BODY]
+
+    def opened(self, texts: Mapping[str, str]) -> HttpTarget:
+        """Return this target with its secrets, read by a vault, in their places."""
+        headers = {**self.headers, **{name: text for name, text in texts.items() if name != BODY}}
+        body = Body.unpack(texts[BODY]) if BODY in texts else self.body
+        return replace(self, headers=headers, body=body, secrets={})
+
 
 @dataclass(frozen=True, slots=True)
 class LogTarget:
     """A line in the consumer's log."""
 
-    body: Body | None = None
+    body: Body | None = field(default=None, repr=False)
 
     type: ClassVar = "log"
+    secrets: ClassVar = NO_SECRETS
     timeout_ms: ClassVar = 1_000
     key: ClassVar = "log"
 
@@ -147,14 +166,15 @@ def check_target(target: Target) -> Target:
     """Return a target that can be called, with normal header names, else raise Invalid."""
     match target:
         case HttpTarget():
-            return _check_http(target)
+            return check_http(target)
         case AmqpTarget():
             return check_amqp(target)
         case LogTarget():
             return LogTarget(check_body(target.body))
 
 
-def _check_http(target: HttpTarget) -> HttpTarget:
+def check_http(target: HttpTarget) -> HttpTarget:
+    """Return an HTTP target that can be called, with normal header names, else raise Invalid."""
     check_url(target.url)
     if target.method not in METHODS:
         raise Invalid("/target/method", f"one of {', '.join(METHODS)}")
@@ -162,6 +182,44 @@ def _check_http(target: HttpTarget) -> HttpTarget:
         raise Invalid("/target/timeout", f"{limits.MIN_TIMEOUT_S} to {limits.MAX_TIMEOUT_S} seconds")
     headers = check_headers(target.headers)
     return HttpTarget(target.url, target.method, headers, check_body(target.body), target.timeout)
+
+
+def set_apart(target: HttpTarget, named: Iterable[str], *, body: bool, kept: Mapping[str, Secret]) -> HttpTarget:
+    """
+    Return a checked target with its secrets set apart: those of ``kept`` and those that are given.
+
+    ``named`` are the headers that are secret beside those that always are, ``body`` says whether the body is.
+    Raises Invalid where a name stands for no header, and where what was secret would become public.
+    """
+    names = [name.lower() for name in named]
+    for number, name in enumerate(names):
+        if name not in target.headers and name not in kept:
+            raise Invalid(f"/target/secret_headers/{number}", "there is no header of this name")
+    for name in kept.keys() - ALWAYS_SECRET - set(names) - {BODY}:
+        raise Invalid("/target/secret_headers", f"{name} stays secret, unless its value is given anew")
+    given = {name: target.headers[name] for name in target.headers if name in ALWAYS_SECRET or name in names}
+    for name, value in given.items():
+        if value == REDACTED:
+            raise Invalid(f"/target/headers/{_escape(name)}", f"{REDACTED} only stands for a secret; give its value")
+    secrets = {**kept, **given, **_secret_body(target.body, secret=body, kept=BODY in kept)}
+    if not secrets:
+        return target
+    if len(secrets.keys() | target.headers.keys()) > limits.MAX_HEADERS + (BODY in secrets):
+        raise Invalid("/target/headers", f"at most {limits.MAX_HEADERS} headers")
+    public = {name: value for name, value in target.headers.items() if name not in given}
+    return replace(target, headers=public, body=None if BODY in secrets else target.body, secrets=secrets)
+
+
+def _secret_body(body: Body | None, *, secret: bool, kept: bool) -> Mapping[str, str]:
+    if kept and not secret:
+        raise Invalid("/target/secret_body", "the body stays secret, unless it is given anew")
+    if not secret or kept:
+        return {}
+    if body is None:
+        raise Invalid("/target/secret_body", "there is no body")
+    if body.text in (REDACTED, f'"{REDACTED}"'):
+        raise Invalid("/target/body", f"{REDACTED} only stands for a secret; give the body")
+    return {BODY: body.packed()}
 
 
 def _escape(name: str) -> str:

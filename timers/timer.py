@@ -8,6 +8,7 @@ from typing import Any, Final, Self
 
 from timers import limits
 from timers.retry import Answer, RetryPolicy
+from timers.secret import Sealed
 from timers.state import FINAL, Event, State, advance
 from timers.target import Target
 from timers.tenant import name_of, tenant_of
@@ -81,11 +82,11 @@ class Timer:
     """Attempts that count against the policy; a replay or a new due time starts afresh."""
     lease_until_ms: int = 0
     trace: str | None = None
-    request: str | None = None
-    """The fingerprint of the request that created it under an idempotency key."""
+    request: str | Sealed | None = None
+    """The fingerprint of the request that created it under an idempotency key; sealed where it has secrets."""
 
     @classmethod
-    def create(cls, timer_id: str, spec: Spec, now_ms: int, request: str | None = None) -> Self:
+    def create(cls, timer_id: str, spec: Spec, now_ms: int, request: str | Sealed | None = None) -> Self:
         """Return the first version of a timer."""
         return cls(
             id=timer_id,

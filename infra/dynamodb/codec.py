@@ -14,6 +14,7 @@ from timers.amqp import AmqpTarget, Destination
 from timers.body import Body, BodyKind
 from timers.errors import BrokenTimer, Invalid
 from timers.retry import RetryPolicy
+from timers.secret import Sealed, Secret
 from timers.state import State
 from timers.target import HttpTarget, LogTarget, Target
 from timers.tenant import DEFAULT
@@ -27,7 +28,7 @@ _ROOM_FOR_HISTORY: Final = 24_000
 def encode(timer: Timer, *, shards: int, retention_ms: int) -> Item:
     """Return the item of a timer, without what says nothing. Raises Invalid where it would be too large."""
     item = _whole(timer, shards, retention_ms)
-    if item["next_attempt_at_ms"] == item["at_ms"]:
+    if timer.next_attempt_at_ms == timer.due_at_ms:  # then it is ``at_ms``, live or final
         del item["next_attempt_at_ms"]
     return {name: value for name, value in item.items() if _SILENT.get(name) != value}
 
@@ -50,7 +51,8 @@ def decode(item: Mapping[str, Any]) -> Timer:
     try:
         return _decode(item)
     except (KeyError, ValueError, TypeError, IndexError, AttributeError, OverflowError, RecursionError) as error:
-        raise BrokenTimer(f"the item {item.get('id')!r} is not a timer: {error!r}") from error
+        # not the error itself: it may have a part of the item in it
+        raise BrokenTimer(f"the item {item.get('id')!r} is not a timer: {type(error).__name__}") from None
 
 
 def _decode(item: Mapping[str, Any]) -> Timer:
@@ -71,7 +73,7 @@ def _decode(item: Mapping[str, Any]) -> Timer:
         attempts_made=int(item.get("attempts_made", _ZERO)["N"]),
         lease_until_ms=int(item.get("lease_until_ms", _ZERO)["N"]),
         trace=spec["trace"],
-        request=spec.get("request"),
+        request=Sealed(str(spec["sealed_request"])) if "sealed_request" in spec else spec.get("request"),
     )
     if timer.listed_at_ms != at_ms or not is_sound(timer):
         raise ValueError("a value is out of bounds")
@@ -90,7 +92,15 @@ def _target(fields: Mapping[str, Any]) -> Target:
     body = Body(BodyKind(given[0]), given[1]) if given else None
     match fields.get("type", HttpTarget.type):
         case HttpTarget.type:
-            return HttpTarget(fields["url"], fields["method"], fields["headers"], body, fields["timeout"])
+            secrets = fields.get("secrets")
+            return HttpTarget(
+                fields["url"],
+                fields["method"],
+                fields["headers"],
+                body,
+                fields["timeout"],
+                {name: Sealed(str(token)) for name, token in secrets.items()} if secrets else {},
+            )
         case AmqpTarget.type:
             return _amqp_target(fields, body)
         case LogTarget.type:
@@ -124,7 +134,7 @@ def _whole(timer: Timer, shards: int, retention_ms: int) -> Item:
 
 
 def _asked(timer: Timer) -> tuple[object, ...]:
-    return timer.target, timer.retry, timer.labels, timer.trace, timer.created_at_ms
+    return timer.target, timer.retry, timer.labels, timer.trace, timer.created_at_ms, timer.request
 
 
 def _moving(timer: Timer, shards: int, retention_ms: int) -> Item:
@@ -156,7 +166,9 @@ def _spec_text(timer: Timer) -> str:
         "created_at_ms": timer.created_at_ms,
         "trace": timer.trace,
     }
-    if timer.request is not None:
+    if isinstance(timer.request, Sealed):
+        spec["sealed_request"] = timer.request.token
+    elif timer.request is not None:
         spec["request"] = timer.request
     return json.dumps(spec, ensure_ascii=False, separators=(",", ":"))
 
@@ -178,7 +190,15 @@ def _target_fields(target: Target) -> dict[str, Any]:
             fields["type"] = target.type
     if target.body is not None:
         fields["body"] = [target.body.kind, target.body.text]
+    if target.secrets:
+        fields["secrets"] = {name: _token(secret) for name, secret in target.secrets.items()}
     return fields
+
+
+def _token(secret: Secret) -> str:
+    if not isinstance(secret, Sealed):
+        raise TypeError("a secret is stored sealed or not at all")
+    return secret.token
 
 
 def _attempts_text(timer: Timer) -> str:

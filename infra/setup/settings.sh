@@ -23,6 +23,7 @@ write_settings() {
   keep_setting TIMERS_TABLE_TRANSACTIONS true
   keep_setting TIMERS_API_KEY "$(random_key)"
   keep_setting TIMERS_SIGNING_SECRET "whsec_$(random_bytes 32 | base64 | tr -d '\n')"
+  keep_setting TIMERS_ENCRYPTION_KEYS "k1:$(random_bytes 32 | base64 | tr -d '\n')"
   keep_setting TIMERS_CONSUMER_PORT "$(next_free_port 8100 100)"
   keep_setting DYNAMODB_PORT "$(next_free_port 4566)"
   keep_setting RABBITMQ_NODE_PORT "$(next_free_port 5672)"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from infra.vault import parse_keys
 from timers.keys import Token
 from timers.signature import parse_secrets
 
@@ -106,6 +107,13 @@ def test_an_installation_gets_an_api_key_of_its_own(checkout: Path, taken_port: 
 
     settings = dict(line.split("=", 1) for line in (checkout / ".env").read_text().splitlines() if "=" in line)
     assert Token.parse(settings["TIMERS_API_KEY"])
+
+
+def test_an_installation_gets_an_encryption_key_of_its_own(checkout: Path, taken_port: int) -> None:
+    setup(checkout, "--native", TIMERS_API_PORT=str(taken_port))
+
+    settings = dict(line.split("=", 1) for line in (checkout / ".env").read_text().splitlines() if "=" in line)
+    assert list(parse_keys(settings["TIMERS_ENCRYPTION_KEYS"])) == ["k1"]
 
 
 def test_a_local_setup_opens_what_the_defaults_refuse(checkout: Path, taken_port: int) -> None:

@@ -8,11 +8,15 @@ import pytest
 from consumer.gate import Called
 from consumer.handler import Handler
 from infra.memory import MemoryTimerStore
+from infra.vault import AesVault, LocalKeys
 from tests.builders import NOW_MS, Answers, FakeClock, RecordingQueue, Unobserving, make_target, make_timer
 from timers.errors import BrokenTimer, Unavailable
 from timers.ports import Action, Call
 from timers.retry import Answer, RetryPolicy
+from timers.sealing import seal
+from timers.secret import Sealed
 from timers.state import State
+from timers.target import HttpTarget
 from timers.timer import Hint, Timer
 
 HOUR_MS = 3_600_000
@@ -343,3 +347,39 @@ async def test_a_hint_that_came_long_before_its_time_is_sent_on_unchanged() -> N
     hint = make_timer(due_at_ms=NOW_MS + 60_000).hint
     await scene.handler.forward(hint)
     assert scene.queue.taken == [(hint, NOW_MS + 60_000)]
+
+
+VAULT = AesVault([LocalKeys({"k1": bytes(32)})])
+SECRET = make_target(headers={"x-team": "billing"}, secrets={"authorization": "Bearer hunter2"})
+
+
+async def test_a_call_has_its_secrets_and_the_store_never() -> None:
+    scene = Scene(503, 200)
+    scene.handler = replace(scene.handler, vault=VAULT)
+    hint = await scene.given(await seal(make_timer(target=SECRET), VAULT))
+    await scene.handle(hint, redelivered=False)
+    assert scene.calls[0].headers.items() >= {"x-team": "billing", "authorization": "Bearer hunter2"}.items()
+    stored = await scene.stored()
+    assert isinstance(stored.target, HttpTarget)
+    assert (stored.state, dict(stored.target.headers)) == (State.SCHEDULED, {"x-team": "billing"})
+    assert isinstance(stored.target.secrets["authorization"], Sealed)
+
+
+@pytest.mark.parametrize(
+    ("vault", "error"),
+    [
+        (AesVault([LocalKeys({"k2": bytes(32)})]), "secret: the key 'k1' is not in TIMERS_ENCRYPTION_KEYS"),
+        (AesVault([LocalKeys({"k1": bytes(31) + b"1"})]), "secret: it is not what was stored here"),
+        (None, "secret: TIMERS_ENCRYPTION_KEYS is not set here"),
+    ],
+    ids=["key gone", "other key", "no keys"],
+)
+async def test_a_secret_that_cannot_be_read_ends_the_attempt_without_a_call(vault: AesVault | None, error: str) -> None:
+    scene = Scene(200)
+    scene.handler = replace(scene.handler, vault=vault)
+    hint = await scene.given(await seal(make_timer(target=SECRET, retry=STEADY), VAULT))
+    assert await scene.handle(hint, redelivered=False) is None
+    stored = await scene.stored()
+    assert (stored.state, stored.attempts[0].error, stored.attempts[0].status) == (State.SCHEDULED, error, None)
+    assert scene.queue.hints == [stored.hint]
+    assert not scene.calls
