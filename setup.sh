@@ -9,6 +9,7 @@
 #   ./setup.sh --down            stop it; natively every timer is kept, LocalStack's free edition keeps none
 #   ./setup.sh --reset [--yes]   stop it and delete every timer, after asking (or without, with --yes)
 #   ./setup.sh key COMMAND …     create, list, revoke or rotate api keys; key --help shows how
+#   ./setup.sh secret COMMAND …  create, list or retire signing secrets of tenants; secret --help shows how
 #   ./setup.sh test [ARG …]      check the code and run the tests; the arguments go to pytest
 #   ./setup.sh bench [ARG …]     measure it, natively; bench --help shows what there is
 #   ./setup.sh --help            show this
@@ -28,9 +29,10 @@ main() {
   local action=up yes=
   while [ $# -gt 0 ]; do
     case $1 in
-      key)
+      key | secret)
+        action=$1
         shift
-        on_stack key "$@"
+        on_stack "$action" "$@"
         return
         ;;
       test)

@@ -47,7 +47,8 @@ def app() -> FastAPI:
             store = wiring.store(settings, table, metrics)
             metrics.gauge("timers_broker_connected", "1 where the broker can be used.", lambda: queue.connected)
             check, vault = TargetRules(wiring.destinations(settings)).check, wiring.vault(settings)
-            timers = Timers(store, queue, clock, random, settings.horizon * 1000, vault, check=check)
+            signers = wiring.signers(settings, table, vault)
+            timers = Timers(store, queue, clock, random, settings.horizon * 1000, vault, check=check, signers=signers)
             yield Parts(timers, Keyring(DynamoKeyStore(table), clock), queue, metrics.page)
             await queue.stop(_DRAIN_S)
 

@@ -64,11 +64,15 @@ class HttpTargetIn(Strict):
         description="Headers whose values are kept encrypted and never shown; authorization and cookie always are.",
     )
     secret_body: bool = Field(False, description="Whether the body is, likewise.")  # noqa: FBT003
+    signing_key: str | None = Field(
+        None, max_length=64, description="The id of the one signing secret of the tenant that signs; else all of them."
+    )
 
     def target(self, kept: Mapping[str, Secret]) -> Target:
         """Return the core's value, with the secrets that it keeps from before. Raises Invalid."""
         body = _body(self.body, self.body_base64)
-        target = check_http(HttpTarget(self.url, self.method, self.headers, body, self.timeout))
+        asked = HttpTarget(self.url, self.method, self.headers, body, self.timeout, signing_key=self.signing_key)
+        target = check_http(asked)
         return set_apart(target, self.secret_headers, body=self.secret_body, kept=kept)
 
 
@@ -458,6 +462,7 @@ def _target_out(target: Target) -> dict[str, Any]:
                 "headers": dict(target.headers),
                 **_body_out(target.body),
                 "timeout": target.timeout,
+                **({} if target.signing_key is None else {"signing_key": target.signing_key}),
             }
         case AmqpTarget():
             return _amqp_out(target)

@@ -28,7 +28,6 @@ from infra.rabbitmq.queue import RabbitDelayQueue
 from infra.settings import Settings
 from infra.targets import Targets
 from timers.errors import TimerError
-from timers.signature import parse_secrets
 
 logger = logging.getLogger(__name__)
 
@@ -50,11 +49,11 @@ class Consumer:
             url, lanes=lanes, on_new=leases.clear, clock=clock, random=random, metrics=metrics
         )
         on_time_ms = round(settings.on_time * 1000)
-        secrets = parse_secrets(settings.signing_secret.get_secret_value())
         vault = wiring.vault(settings)
+        signers = wiring.signers(settings, table, vault)
         self._publisher = RabbitPublisher(url, allowed=wiring.destinations(settings), random=random)
         targets = Targets(callbacks, self._publisher)
-        handler = Handler(store, self._queue, targets, clock, random, horizon_ms, metrics, secrets, on_time_ms, vault)
+        handler = Handler(store, self._queue, targets, clock, random, horizon_ms, metrics, signers, on_time_ms, vault)
         gate = Gate(clock, total=settings.concurrency, per_target=settings.target_concurrency)
         self._worker = Worker(handler, gate, clock)
         self._deliveries = RabbitDeliveries(

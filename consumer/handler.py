@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Final, Protocol
@@ -12,10 +12,11 @@ from consumer.gate import Called
 from timers import limits
 from timers.call import ON_TIME_MS, action_for
 from timers.errors import BrokenTimer, Conflict, TimerNotFound, Unavailable, Unreadable
-from timers.ports import Callbacks, Clock, DelayQueue, TimerStore, Vault
+from timers.ports import Callbacks, Clock, DelayQueue, Signers, TimerStore, Vault
 from timers.retry import Answer
 from timers.sealing import unseal
 from timers.settle import lapsed, settled
+from timers.signing import FixedSigners, NoSuchSecret
 from timers.state import State
 from timers.timer import Hint, Timer, lease_until_ms
 
@@ -61,7 +62,7 @@ class Handler:
     random: Random
     horizon_ms: int
     observer: Observer
-    secrets: tuple[bytes, ...] = field(default=(), repr=False)
+    signers: Signers = field(default_factory=FixedSigners)
     on_time_ms: int = ON_TIME_MS
     vault: Vault | None = None
 
@@ -144,18 +145,19 @@ class Handler:
             await self._later(hint, now_ms + _TABLE_AWAY_MS)
 
     async def _call(self, timer: Timer) -> _Attempted:
-        readable = await self._unsealed(timer) if timer.target.secrets else timer
+        ready = await self._prepared(timer)
         await self._wait_until(timer.next_attempt_at_ms)
         started_at_ms = self.clock.now_ms()
         if not _lease_covers_call(timer, started_at_ms):
             return _Attempted(timer, timer.released(started_at_ms), None)
-        if isinstance(readable, Answer):
-            return _Attempted(timer, self._outcome(timer, readable, started_at_ms, 0), None)
+        if isinstance(ready, Answer):
+            return _Attempted(timer, self._outcome(timer, ready, started_at_ms, 0), None)
+        readable, secrets = ready
         action = action_for(
             readable,
             started_at_ms=started_at_ms,
             random=self.random,
-            secrets=self.secrets,
+            secrets=secrets,
             on_time_ms=self.on_time_ms,
         )
         began = self.clock.monotonic()
@@ -164,12 +166,16 @@ class Handler:
         after = self._outcome(timer, answer, started_at_ms, seconds)
         return _Attempted(timer, after, Called(seconds, answer.well))
 
-    async def _unsealed(self, timer: Timer) -> Timer | Answer:
-        """Return a timer with its secrets readable, or how its attempt ends because they are not."""
+    async def _prepared(self, timer: Timer) -> tuple[Timer, Sequence[bytes]] | Answer:
+        """Return a timer with its secrets readable and what signs its call, or how its attempt ends without them."""
+        target, wanted = timer.target, "secret"
         try:
-            return await unseal(timer, self.vault)
-        except (Unreadable, Unavailable) as error:
-            return Answer(error=f"secret: {error}")
+            readable = await unseal(timer, self.vault) if target.secrets else timer
+            wanted = "signature"
+            secrets = await self.signers.secrets(timer.tenant, target.signing_key) if target.signed else ()
+        except (Unreadable, NoSuchSecret, Unavailable) as error:
+            return Answer(error=f"{wanted}: {error}")
+        return readable, secrets
 
     async def _wait_until(self, at_ms: int) -> None:
         """Return at ``at_ms`` or later, never earlier: a loop's timers may go off a little early."""

@@ -10,19 +10,17 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
-from typing import Final, TypeVar
+from typing import Final
 
 from infra import wiring
 from infra.clock import SystemClock
+from infra.commands import checked, in_columns, time
 from infra.dynamodb.keys import DynamoKeyStore
 from timers.errors import TimerError
 from timers.keys import MAX_REMARK, Key, Scope, Token, parse_scopes, parse_tenant
 from timers.ports import KeyStore
 
 _LONGEST_GRACE_S: Final = 365 * 86_400
-Value = TypeVar("Value")
 _HEAD: Final = ("ID", "TENANT", "SCOPES", "CREATED", "REVOKED", "REMARK")
 
 
@@ -35,7 +33,7 @@ async def _create(store: KeyStore, arguments: argparse.Namespace) -> str:
 
 
 async def _list(store: KeyStore, _: argparse.Namespace) -> str:
-    return _table([_HEAD, *(_row(key) for key in await store.all())])
+    return in_columns(_HEAD, [_row(key) for key in await store.all()])
 
 
 async def _revoke(store: KeyStore, arguments: argparse.Namespace) -> str:
@@ -64,30 +62,8 @@ async def _add(store: KeyStore, tenant: str, scopes: frozenset[Scope], remark: s
 
 
 def _row(key: Key) -> tuple[str, ...]:
-    revoked = "" if key.revoked_at_ms is None else _time(key.revoked_at_ms)
-    return key.id, key.tenant, ",".join(sorted(key.scopes)), _time(key.created_at_ms), revoked, key.remark
-
-
-def _time(at_ms: int) -> str:
-    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
-    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
-    return "\n".join(line.rstrip() for line in lines)
-
-
-def _checked(parse: Callable[[str], Value]) -> Callable[[str], Value]:
-    """Let argparse show what is wrong with an argument."""
-
-    def checked(text: str) -> Value:
-        try:
-            return parse(text)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(str(error)) from None
-
-    return checked
+    created, revoked = time(key.created_at_ms), time(key.revoked_at_ms)
+    return key.id, key.tenant, ",".join(sorted(key.scopes)), created, revoked, key.remark
 
 
 def _remark(text: str) -> str:
@@ -106,9 +82,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="key", description="The api keys.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     create = commands.add_parser("create", help="make a key and print it; it is not shown again")
-    create.add_argument("--tenant", required=True, type=_checked(parse_tenant), help="whose timers it opens")
-    create.add_argument("--scopes", required=True, type=_checked(parse_scopes), help="read, write, admin; with commas")
-    create.add_argument("--remark", default="", type=_checked(_remark), help="what it is for")
+    create.add_argument("--tenant", required=True, type=checked(parse_tenant), help="whose timers it opens")
+    create.add_argument("--scopes", required=True, type=checked(parse_scopes), help="read, write, admin; with commas")
+    create.add_argument("--remark", default="", type=checked(_remark), help="what it is for")
     create.set_defaults(act=_create)
     commands.add_parser("list", help="show every key, without its secret").set_defaults(act=_list)
     revoke = commands.add_parser("revoke", help="let a key open nothing, within ten seconds")
@@ -116,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     revoke.set_defaults(act=_revoke)
     rotate = commands.add_parser("rotate", help="make a key's successor and print it; revoke it after the grace")
     rotate.add_argument("id", metavar="ID")
-    rotate.add_argument("--grace", default=0, type=_checked(_grace), metavar="SECONDS", help="how long both are good")
+    rotate.add_argument("--grace", default=0, type=checked(_grace), metavar="SECONDS", help="how long both are good")
     rotate.set_defaults(act=_rotate)
     return parser
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 from timers.errors import AlreadyExists, Conflict, TimerNotFound
 from timers.keys import Key
 from timers.ports import Clock, Counts, Filter, Page, Position, ShardLease
+from timers.signing import Secrets
 from timers.state import State
 from timers.timer import Hint, Timer
 from timers.wheel import AIM_EARLY_MS, slot
@@ -136,6 +137,24 @@ class MemoryShardLeases:
 
     async def clear(self) -> None:
         self._leases.clear()
+
+
+class MemorySecretStore:
+    """Signing secrets in a dict."""
+
+    def __init__(self) -> None:
+        self._secrets: dict[str, tuple[Secrets, int]] = {}
+
+    async def of(self, tenant: str) -> tuple[Secrets, int]:
+        return self._secrets.get(tenant, ((), 0))
+
+    async def tenants(self) -> Sequence[str]:
+        return sorted(self._secrets)
+
+    async def save(self, tenant: str, secrets: Secrets, before: int) -> None:
+        if self._secrets.get(tenant, ((), 0))[1] != before:
+            raise Conflict(tenant)
+        self._secrets[tenant] = secrets, before + 1
 
 
 class MemoryDelivery:

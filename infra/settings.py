@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
@@ -66,6 +67,12 @@ def _api_key(text: SecretStr) -> SecretStr:
 
 def _keys(text: SecretStr) -> SecretStr:
     parse_keys(text.get_secret_value())
+    return text
+
+
+def _kms_key(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9:/_-]{0,2048}", text):
+        raise ValueError("the ARN, the id or an alias of a key")
     return text
 
 
@@ -137,6 +144,9 @@ class Settings(BaseModel):
     encryption_keys: Annotated[SecretStr, AfterValidator(_keys)] = Field(
         SecretStr(""),
         description="Encrypts secrets: `id:` and the base64 of 32 bytes. Of several, with commas, the first encrypts.",
+    )
+    kms_key: Annotated[str, AfterValidator(_kms_key)] = Field(
+        "", description="Key of AWS KMS that encrypts secrets instead: its ARN, its id or an alias."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What is logged.")
     log_format: Literal["text", "json"] = Field("text", description="How it is logged.")

@@ -14,17 +14,22 @@ from typing import Any, NoReturn
 import uvloop
 
 from infra import logs
+from infra.clock import SystemClock
 from infra.dynamodb import schema
 from infra.dynamodb.client import Table
 from infra.dynamodb.leases import DynamoShardLeases
+from infra.dynamodb.signing import DynamoSecretStore
 from infra.dynamodb.store import DynamoTimerStore
 from infra.guard import AddressList, HostList, PortList, Rules
+from infra.kms import KmsKeys
 from infra.metrics import Metrics
 from infra.rabbitmq.destinations import DestinationList
 from infra.rabbitmq.topology import Lane
 from infra.settings import BadSettings, Settings
-from infra.vault import AesVault, LocalKeys, parse_keys
+from infra.signing import Signing
+from infra.vault import AesVault, KeyProvider, LocalKeys, parse_keys
 from timers.errors import TimerError
+from timers.signature import parse_secrets
 from timers.timer import Timer
 
 logger = logging.getLogger(__name__)
@@ -106,8 +111,18 @@ def new_salt() -> bytes:
 
 def vault(settings: Settings) -> AesVault | None:
     """Return what secrets are sealed with, None where there is no key for it."""
-    keys = parse_keys(settings.encryption_keys.get_secret_value())
-    return AesVault([LocalKeys(keys)]) if keys else None
+    providers: list[KeyProvider] = []
+    if settings.kms_key:
+        providers.append(KmsKeys(settings.kms_key, region=settings.dynamodb_region, clock=SystemClock()))
+    if keys := parse_keys(settings.encryption_keys.get_secret_value()):
+        providers.append(LocalKeys(keys))
+    return AesVault(providers) if providers else None
+
+
+def signers(settings: Settings, client: Table, sealed_with: AesVault | None) -> Signing:
+    """Return what calls are signed with."""
+    default = parse_secrets(settings.signing_secret.get_secret_value())
+    return Signing(DynamoSecretStore(client), sealed_with, SystemClock(), default)
 
 
 def lanes(settings: Settings) -> list[Lane]:

@@ -6,7 +6,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from tests.services import DynamoDB, RabbitMQ, new_dynamodb, new_rabbitmq
+from tests.services import DynamoDB, Kms, RabbitMQ, new_dynamodb, new_kms, new_rabbitmq
 
 
 @pytest.fixture(scope="session")
@@ -26,4 +26,11 @@ def rabbitmq(services_folder: Path) -> Iterator[RabbitMQ]:
 def dynamodb(services_folder: Path) -> Iterator[DynamoDB]:
     """A running table server; a test that stops it starts it again."""
     with new_dynamodb(services_folder) as service:
+        yield service
+
+
+@pytest.fixture(scope="session")
+def kms(services_folder: Path) -> Iterator[Kms]:
+    """A running key management service; a test that stops it starts it again."""
+    with new_kms(services_folder) as service:
         yield service

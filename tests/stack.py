@@ -123,6 +123,10 @@ class Stack:
         """Have a command about api keys, and return what it prints."""
         return self._run("infra.keys", *arguments).strip()
 
+    def secret(self, *arguments: str) -> str:
+        """Have a command about signing secrets, and return what it prints."""
+        return self._run("infra.secret", *arguments).strip()
+
     def api(self, **settings: str) -> Member:
         """Return an api that is not started yet."""
         port = free_port()

@@ -57,7 +57,9 @@ class AmqpTarget:
     dead_letter: Destination | None = None
 
     type: ClassVar = "amqp"
+    signed: ClassVar = False
     secrets: ClassVar = NO_SECRETS
+    signing_key: ClassVar = None
     timeout_ms: ClassVar = 10_000
 
     @property

@@ -10,6 +10,7 @@ from timers.amqp import Destination, HeaderValue
 from timers.keys import Key
 from timers.retry import Answer
 from timers.secret import Sealed
+from timers.signing import Secrets
 from timers.state import State
 from timers.tenant import DEFAULT
 from timers.timer import Hint, Timer
@@ -235,6 +236,38 @@ class Vault(Protocol):
 
     async def open(self, sealed: Mapping[str, Sealed]) -> Mapping[str, str]:
         """Return the texts, by place. Raises Unreadable, Unavailable."""
+        ...
+
+
+class Signers(Protocol):
+    """Knows what calls are signed with."""
+
+    async def secrets(self, tenant: str, secret_id: str | None) -> Sequence[bytes]:
+        """
+        Return all secrets that sign a tenant's calls, or the one of that id.
+
+        Raises NoSuchSecret, Unreadable, Unavailable.
+        """
+        ...
+
+    async def check(self, tenant: str, secret_id: str) -> None:
+        """Raise Invalid where no secret in force of a tenant has that id, Unavailable."""
+        ...
+
+
+class SecretStore(Protocol):
+    """The signing secrets of tenants, each tenant's together under one version."""
+
+    async def of(self, tenant: str) -> tuple[Secrets, int]:
+        """Return a tenant's secrets, oldest first, and their version, 0 where it never had any. Raises Unavailable."""
+        ...
+
+    async def tenants(self) -> Sequence[str]:
+        """Return who has, or had, secrets. May miss the writes of the last second. Raises Unavailable."""
+        ...
+
+    async def save(self, tenant: str, secrets: Secrets, before: int) -> None:
+        """Replace a tenant's secrets of the version ``before``. Raises Conflict where it is not that, Unavailable."""
         ...
 
 

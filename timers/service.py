@@ -10,9 +10,10 @@ from typing import Final
 
 from timers import limits
 from timers.errors import AlreadyExists, Conflict, KeyReused, PreconditionFailed, TimerNotFound, Unavailable
-from timers.ports import Clock, Counts, DelayQueue, Filter, Page, Position, TimerStore, Vault
+from timers.ports import Clock, Counts, DelayQueue, Filter, Page, Position, Signers, TimerStore, Vault
 from timers.putting import AS_ASKED, Putting
 from timers.sealing import request_of, seal
+from timers.signing import FixedSigners
 from timers.stamps import uuid7, uuid8
 from timers.state import State
 from timers.target import Target
@@ -92,6 +93,9 @@ def _anything(_: Target) -> None:
     """Allow every target."""
 
 
+_UNSIGNED: Final = FixedSigners()
+
+
 @dataclass(frozen=True, slots=True)
 class Timers:
     """
@@ -110,6 +114,7 @@ class Timers:
     vault: Vault | None = None
     tenant: str = DEFAULT
     check: Callable[[Target], None] = _anything
+    signers: Signers = _UNSIGNED
 
     def of(self, tenant: str) -> Timers:
         """Return the use cases of another tenant."""
@@ -126,7 +131,7 @@ class Timers:
         self.check(spec.target)
         now_ms = self.clock.now_ms() if now_ms is None else now_ms
         timer = Timer.create(self._id(name or uuid7(now_ms, self.random)), spec, now_ms, request)
-        timer = await seal(timer, self.vault)
+        timer = await self._ready(timer, None)
         await self.store.create(timer)
         self._announce(timer)
         return timer
@@ -267,10 +272,17 @@ class Timers:
         return self.clock.monotonic() + _CONTENDED_S
 
     async def _save(self, before: Timer, after: Timer) -> Timer:
-        after = await seal(after, self.vault)
+        after = await self._ready(after, before)
         await self.store.save(before, after)
         self._announce(after)
         return after
+
+    async def _ready(self, timer: Timer, before: Timer | None) -> Timer:
+        """Return a timer as it can be stored. Raises Invalid, Unavailable."""
+        named = timer.target.signing_key
+        if named is not None and (before is None or named != before.target.signing_key):
+            await self.signers.check(self.tenant, named)
+        return await seal(timer, self.vault)
 
     def _announce(self, timer: Timer) -> None:
         if not timer.final and timer.next_attempt_at_ms - self.clock.now_ms() <= self.horizon_ms:

@@ -52,8 +52,11 @@ class HttpTarget:
     body: Body | None = field(default=None, repr=False)
     timeout: float = 10.0
     secrets: Mapping[str, Secret] = field(default_factory=dict, repr=False)
+    signing_key: str | None = None
+    """The one signing secret of the tenant that signs; None: all of them."""
 
     type: ClassVar = "http"
+    signed: ClassVar = True
 
     @property
     def timeout_ms(self) -> int:
@@ -85,7 +88,9 @@ class LogTarget:
     body: Body | None = field(default=None, repr=False)
 
     type: ClassVar = "log"
+    signed: ClassVar = False
     secrets: ClassVar = NO_SECRETS
+    signing_key: ClassVar = None
     timeout_ms: ClassVar = 1_000
     key: ClassVar = "log"
 
@@ -180,8 +185,7 @@ def check_http(target: HttpTarget) -> HttpTarget:
         raise Invalid("/target/method", f"one of {', '.join(METHODS)}")
     if not limits.MIN_TIMEOUT_S <= target.timeout <= limits.MAX_TIMEOUT_S:
         raise Invalid("/target/timeout", f"{limits.MIN_TIMEOUT_S} to {limits.MAX_TIMEOUT_S} seconds")
-    headers = check_headers(target.headers)
-    return HttpTarget(target.url, target.method, headers, check_body(target.body), target.timeout)
+    return replace(target, headers=check_headers(target.headers), body=check_body(target.body))
 
 
 def set_apart(target: HttpTarget, named: Iterable[str], *, body: bool, kept: Mapping[str, Secret]) -> HttpTarget:

@@ -100,6 +100,7 @@ def _target(fields: Mapping[str, Any]) -> Target:
                 body,
                 fields["timeout"],
                 {name: Sealed(str(token)) for name, token in secrets.items()} if secrets else {},
+                fields.get("signing_key"),
             )
         case AmqpTarget.type:
             return _amqp_target(fields, body)
@@ -180,6 +181,8 @@ def _target_fields(target: Target) -> dict[str, Any]:
         case HttpTarget():
             fields |= {"url": target.url, "method": target.method}
             fields |= {"headers": dict(target.headers), "timeout": target.timeout}
+            if target.signing_key is not None:
+                fields["signing_key"] = target.signing_key
         case AmqpTarget():
             fields |= {"type": target.type, "to": [target.to.exchange, target.to.routing_key]}
             fields |= {"headers": dict(target.headers), "properties": dict(target.properties)}

@@ -87,6 +87,7 @@ def _is_endpoint(target: HttpTarget) -> bool:
         and target.method in METHODS
         and all(type(value) is str for value in target.headers.values())
         and limits.MIN_TIMEOUT_S <= target.timeout <= limits.MAX_TIMEOUT_S
+        and (target.signing_key is None or type(target.signing_key) is str)
     )
 
 

@@ -18,6 +18,7 @@ docker_down() { compose down; }
 docker_status() { compose ps --all; }
 
 docker_key() { compose exec --no-TTY api python -m infra.keys "$@"; }
+docker_secret() { compose exec --no-TTY api python -m infra.secret "$@"; }
 
 docker_erase() { compose down --volumes; }
 

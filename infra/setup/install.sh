@@ -12,6 +12,7 @@ install_for_tests() {
   install_model_checker
   install_python "$VENV" dev
   install_table_server
+  install_python "$MINISTACK_VENV" ministack # its KMS
 }
 
 install_packages() {

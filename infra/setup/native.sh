@@ -38,6 +38,7 @@ native_status() {
 }
 
 native_key() { "$PYTHON" -m infra.keys "$@"; }
+native_secret() { "$PYTHON" -m infra.secret "$@"; }
 
 native_erase() { rm -rf "$DATA"; }
 

@@ -7,7 +7,6 @@ import json
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
-from pathlib import Path
 from typing import Any, Final
 
 import pika
@@ -282,32 +281,3 @@ async def test_a_request_that_is_refused_is_not_repeated_in_answer_or_log(
     assert answers[0].status_code == 422
     for answer in answers:
         assert not any(mark in answer.text for mark in MARKS)
-
-
-async def test_without_a_key_secrets_are_refused_and_others_go_on(running: Stack, receiver: Receiver) -> None:
-    api = running.api(TIMERS_ENCRYPTION_KEYS="")
-    api.start()
-    async with open_client(api) as http:
-        refused = await http.post("/v1/timers", json={"delay": 60, "target": {"url": receiver.url("x"), **TARGET}})
-        taken = await http.post("/v1/timers", json={"delay": 60, "target": {"url": receiver.url("x")}})
-    assert (refused.status_code, taken.status_code) == (422, 201)
-    [error] = refused.json()["errors"]
-    assert error == {
-        "pointer": "/target/headers/authorization",
-        "detail": "secret headers and bodies need TIMERS_ENCRYPTION_KEYS",
-    }
-
-
-async def test_keys_rotate_one_process_after_another(running: Stack, receiver: Receiver, tmp_path: Path) -> None:
-    old = running.settings["TIMERS_ENCRYPTION_KEYS"]
-    new = "k2:" + "AAAA" * 10 + "AAA="
-    api = running.api(TIMERS_ENCRYPTION_KEYS=f"{new},{old}")
-    consumer = running.consumer(TIMERS_ENCRYPTION_KEYS=f"{old},{new}")
-    for member in (api, consumer):
-        member.start()
-    async with open_client(api) as http:
-        client = Client(http)
-        for path in ("rotated",):
-            await client.schedule(receiver.url(path), 0, target=TARGET)
-            [call] = await receiver.wait(path)
-            assert call.headers["x-api-key"] == HEADER

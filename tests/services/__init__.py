@@ -9,10 +9,11 @@ import os
 from pathlib import Path
 
 from tests.services.dynamodb import DynamoDB, docker_dynamodb, native_dynamodb
+from tests.services.kms import Kms, docker_kms, native_kms
 from tests.services.rabbitmq import RabbitMQ, docker_rabbitmq, native_rabbitmq
 from tests.services.service import ServiceError
 
-__all__ = ["DynamoDB", "RabbitMQ", "ServiceError", "new_dynamodb", "new_rabbitmq"]
+__all__ = ["DynamoDB", "Kms", "RabbitMQ", "ServiceError", "new_dynamodb", "new_kms", "new_rabbitmq"]
 
 
 def new_rabbitmq(folder: Path) -> RabbitMQ:
@@ -23,6 +24,11 @@ def new_rabbitmq(folder: Path) -> RabbitMQ:
 def new_dynamodb(folder: Path) -> DynamoDB:
     """Return a table server, not started yet, that keeps its data in the folder."""
     return docker_dynamodb() if _in_docker() else native_dynamodb(folder)
+
+
+def new_kms(folder: Path) -> Kms:
+    """Return a key management service, not started yet."""
+    return docker_kms() if _in_docker() else native_kms(folder)
 
 
 def _in_docker() -> bool:

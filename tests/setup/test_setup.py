@@ -65,6 +65,7 @@ def test_help_names_every_option(checkout: Path) -> None:
         (["key", "list"], "nothing was started here yet: run ./setup.sh"),
         (["--status"], "nothing was started here yet: run ./setup.sh"),
         (["--down"], "nothing was started here yet: run ./setup.sh"),
+        (["secret", "list"], "nothing was started here yet: run ./setup.sh"),
         (["--reset"], "nothing was deleted"),
     ],
 )

@@ -1,5 +1,6 @@
 """One hint, from due to done."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from random import Random
 
@@ -15,6 +16,7 @@ from timers.ports import Action, Call
 from timers.retry import Answer, RetryPolicy
 from timers.sealing import seal
 from timers.secret import Sealed
+from timers.signing import FixedSigners
 from timers.state import State
 from timers.target import HttpTarget
 from timers.timer import Hint, Timer
@@ -382,4 +384,29 @@ async def test_a_secret_that_cannot_be_read_ends_the_attempt_without_a_call(vaul
     stored = await scene.stored()
     assert (stored.state, stored.attempts[0].error, stored.attempts[0].status) == (State.SCHEDULED, error, None)
     assert scene.queue.hints == [stored.hint]
+    assert not scene.calls
+
+
+class NoSigners(FixedSigners):
+    """What signs cannot be known."""
+
+    async def secrets(self, tenant: str, secret_id: str | None) -> Sequence[bytes]:
+        raise Unavailable("dynamodb")
+
+
+@pytest.mark.parametrize(
+    ("signers", "error"),
+    [
+        (FixedSigners(), "signature: no signing secret in force has the id 'k'"),
+        (NoSigners(), "signature: dynamodb is not available"),
+    ],
+    ids=["retired", "table away"],
+)
+async def test_a_call_that_cannot_be_signed_is_not_made(signers: FixedSigners, error: str) -> None:
+    scene = Scene(200)
+    scene.handler = replace(scene.handler, signers=signers)
+    hint = await scene.given(make_timer(target=make_target(signing_key="k"), retry=STEADY))
+    assert await scene.handle(hint, redelivered=False) is None
+    stored = await scene.stored()
+    assert (stored.state, stored.attempts[0].error) == (State.SCHEDULED, error)
     assert not scene.calls
