@@ -16,6 +16,7 @@ from consumer.handler import Handler
 from consumer.health import serve
 from consumer.keeper import Keeper
 from consumer.shards import Shards
+from consumer.sweeper import Sweeper
 from consumer.worker import Worker
 from infra import wiring
 from infra.callbacks import HttpCallbacks, tls_context
@@ -82,6 +83,9 @@ class Consumer:
             observer=metrics,
         )
 
+        expiry = wiring.expiry(settings, table)
+        self._sweepers = [Sweeper(expiry, self._shards, clock)] if expiry else []
+
         metrics.gauge("timers_in_flight", "Calls in progress.", lambda: gate.calling)
         metrics.gauge("timers_held", "Due messages that wait for their time.", lambda: self._worker.held)
         metrics.gauge("timers_overdue", "Overdue timers seen, up to 500 a shard.", lambda: self._keeper.overdue)
@@ -105,7 +109,8 @@ class Consumer:
         )
         async with pages:
             async with asyncio.TaskGroup() as background:
-                parts = [background.create_task(part.run()) for part in (self._shards, self._keeper)]
+                runs = [self._shards.run(), self._keeper.run(), *(sweeper.run() for sweeper in self._sweepers)]
+                parts = [background.create_task(run) for run in runs]
                 logger.info("consumer started")
                 await stop.wait()
                 for part in parts:

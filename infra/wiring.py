@@ -16,7 +16,8 @@ import uvloop
 from infra import logs
 from infra.clock import SystemClock
 from infra.dynamodb import schema
-from infra.dynamodb.client import Table
+from infra.dynamodb.client import AWS, Table
+from infra.dynamodb.expiry import DynamoExpiry
 from infra.dynamodb.leases import DynamoShardLeases
 from infra.dynamodb.signing import DynamoSecretStore
 from infra.dynamodb.store import DynamoTimerStore
@@ -95,6 +96,17 @@ def store(settings: Settings, client: Table, metrics: Metrics) -> DynamoTimerSto
         random=UNPREDICTABLE,
         patience=settings.table_patience,
         on_broken=metrics.met_broken,
+        transactions=settings.table_transactions,
+    )
+
+
+def expiry(settings: Settings, client: Table) -> DynamoExpiry | None:
+    """Return what removes expired timers; None on AWS, which does so by itself, free of charge."""
+    if settings.dynamodb_endpoint == AWS:
+        return None
+    return DynamoExpiry(
+        client,
+        retention_ms=round(settings.retention_days * 86_400_000),
         transactions=settings.table_transactions,
     )
 

@@ -159,3 +159,9 @@ def update(table: str, item_id: str, changed: Item, expected: Item, *, returning
     conditions = "".join(f' AND "{name}"=?' for name in expected)
     text = f'UPDATE "{table}" SET {assignments} WHERE "id"=?{conditions}'
     return Statement(item_id, text, [*changed.values(), {"S": item_id}, *expected.values()], returning)
+
+
+def delete(table: str, item_id: str, expected: Item) -> Statement:
+    """Return the statement that removes an item, and fails with ConditionalCheckFailed unless ``expected`` hold."""
+    conditions = "".join(f' AND "{name}"=?' for name in expected)
+    return Statement(item_id, f'DELETE FROM "{table}" WHERE "id"=?{conditions}', [{"S": item_id}, *expected.values()])
