@@ -6,14 +6,17 @@ import os
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Final
 
 import uvicorn
 from fastapi import FastAPI
 
 from api.app import Parts, create_app
+from api.connections import Connection, Patience, room_for
 from infra import wiring
 from infra.clock import SystemClock
+from infra.dialling import Guard
 from infra.dynamodb.keys import DynamoKeyStore
 from infra.keyring import Keyring
 from infra.metrics import Metrics
@@ -46,13 +49,14 @@ def app() -> FastAPI:
             queue.start()
             store = wiring.store(settings, table, metrics)
             metrics.gauge("timers_broker_connected", "1 where the broker can be used.", lambda: queue.connected)
-            check, vault = TargetRules(wiring.destinations(settings)).check, wiring.vault(settings)
+            check = TargetRules(wiring.destinations(settings), Guard(wiring.rules(settings))).check
+            vault = wiring.vault(settings)
             signers = wiring.signers(settings, table, vault)
             timers = Timers(store, queue, clock, random, settings.horizon * 1000, vault, check=check, signers=signers)
             yield Parts(timers, Keyring(DynamoKeyStore(table), clock), queue, metrics.page)
             await queue.stop(_DRAIN_S)
 
-    return create_app(parts, pending=settings.api_pending)
+    return create_app(parts, pending=settings.api_pending, patience=settings.api_patience)
 
 
 def main(settings: Settings) -> None:
@@ -60,6 +64,7 @@ def main(settings: Settings) -> None:
     if settings.api_workers > 1:
         # worker processes share a folder, so that whichever answers /metrics can add all of them up
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="timers-metrics-")
+    patience = Patience(room_for(settings.api_connections), settings.api_patience)
     uvicorn.run(
         "api.__main__:app",
         factory=True,
@@ -67,7 +72,8 @@ def main(settings: Settings) -> None:
         port=settings.api_port,
         workers=settings.api_workers,
         loop="uvloop",
-        http="httptools",
+        http=partial(Connection, patience=patience),  # type: ignore[arg-type]  # it is only called
+        ws="none",
         lifespan="on",
         log_config=None,
         access_log=False,

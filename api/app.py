@@ -29,7 +29,9 @@ class Parts:
     metrics: Callable[[], bytes]
 
 
-def create_app(parts: Callable[[], AbstractAsyncContextManager[Parts]], *, pending: int) -> FastAPI:
+def create_app(
+    parts: Callable[[], AbstractAsyncContextManager[Parts]], *, pending: int, patience: float = 30.0
+) -> FastAPI:
     """Return the application; ``parts`` opens what it stands on, for its lifetime."""
 
     @asynccontextmanager
@@ -50,7 +52,7 @@ def create_app(parts: Callable[[], AbstractAsyncContextManager[Parts]], *, pendi
     app.include_router(routes.router)
     app.include_router(health.router)
     app.add_middleware(Door)
-    app.add_middleware(Bounds, pending=pending)  # outermost: what is added last is asked first
+    app.add_middleware(Bounds, pending=pending, patience=patience)  # outermost: what is added last is asked first
     problems.install(app)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app

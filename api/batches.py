@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final, TypeVar
 
 from fastapi import APIRouter, Header, Request, Response
 from pydantic import Field, ValidationError
+from starlette.types import Message
 
 from api.problems import describe_error, documented
 from api.routes import Service
@@ -26,7 +27,7 @@ Wish = TypeVar("Wish")
 
 
 class _BoundedRoute(StrictRoute):
-    """A route of which few requests are read at once: the others wait unread, so memory stays bounded."""
+    """A route of which few requests are worked at at once, read before: who sends slowly keeps nobody waiting."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._places = asyncio.Semaphore(_AT_ONCE)
@@ -36,8 +37,13 @@ class _BoundedRoute(StrictRoute):
         handle = super().get_route_handler()
 
         async def bounded(request: Request) -> Response:
+            body = await request.body()
+
+            async def again() -> Message:
+                return {"type": "http.request", "body": body, "more_body": False}
+
             async with self._places:
-                return await handle(request)
+                return await handle(Request(request.scope, again))
 
         return bounded
 

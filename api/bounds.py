@@ -1,7 +1,8 @@
-"""What is refused before it is read: too many requests at once, too many headers, too much body."""
+"""What is refused before it is read: too many requests at once, too many headers, too much body or too slow a one."""
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final
 
 from fastapi import HTTPException
@@ -11,6 +12,7 @@ from api.problems import problem
 
 MAX_REQUEST_BYTES: Final = 1024 * 1024
 MAX_BATCH_BYTES: Final = 16 * 1024 * 1024
+_MAX_BYTES_HELD: Final = 4 * MAX_BATCH_BYTES
 _MAX_HEADERS: Final = 100
 _MAX_HEADER_BYTES: Final = 32 * 1024
 _BATCHES: Final = frozenset({"/v1/timers/batch", "/v1/timers/batch-cancel"})
@@ -18,12 +20,18 @@ _ALWAYS: Final = frozenset({"/healthz", "/readyz", "/metrics"})
 
 
 class Bounds:
-    """ASGI middleware; ``pending`` is how many requests may be in progress at once."""
+    """
+    ASGI middleware.
 
-    def __init__(self, app: ASGIApp, *, pending: int) -> None:
+    ``pending`` is how many requests may be in progress at once, ``patience`` how many seconds a body may take.
+    """
+
+    def __init__(self, app: ASGIApp, *, pending: int, patience: float) -> None:
         self._app = app
         self._most = pending
+        self._patience = patience
         self._pending = 0
+        self._held = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -37,15 +45,15 @@ class Bounds:
             await self._pass(scope, receive, send)
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
-        read = 0
-        most = MAX_BATCH_BYTES if scope["path"] in _BATCHES else MAX_REQUEST_BYTES
+        body = _Body(receive, MAX_BATCH_BYTES if scope["path"] in _BATCHES else MAX_REQUEST_BYTES, self._patience)
 
         async def bounded() -> Message:
-            nonlocal read
-            message = await receive()
-            read += len(message.get("body", b""))
-            if read > most:
-                raise HTTPException(413, f"This request has at most {most} bytes.", {"connection": "close"})
+            message = await body.receive()
+            size = len(message.get("body", b""))
+            if self._held + size > _MAX_BYTES_HELD:
+                raise HTTPException(429, "Too much is being read.", {"retry-after": "1", "connection": "close"})
+            self._held += size
+            body.held += size
             return message
 
         self._pending += 1
@@ -53,6 +61,35 @@ class Bounds:
             await self._app(scope, bounded, send)
         finally:
             self._pending -= 1
+            self._held -= body.held
+
+
+class _Body:
+    """The body of one request, of ``most`` bytes and in ``patience`` seconds from when it is first asked for."""
+
+    def __init__(self, receive: Receive, most: int, patience: float) -> None:
+        self._receive = receive
+        self._most = most
+        self._patience = patience
+        self._until: float | None = None
+        self._whole = False
+        self.held = 0
+
+    async def receive(self) -> Message:
+        if self._whole:  # what is awaited now is the end of the connection
+            return await self._receive()
+        if self._until is None:
+            self._until = asyncio.get_running_loop().time() + self._patience
+        try:
+            async with asyncio.timeout_at(self._until):
+                message = await self._receive()
+        except TimeoutError:
+            detail = f"The body did not arrive within {self._patience:g} s."
+            raise HTTPException(408, detail, {"connection": "close"}) from None
+        self._whole = not message.get("more_body", False)
+        if self.held + len(message.get("body", b"")) > self._most:
+            raise HTTPException(413, f"This request has at most {self._most} bytes.", {"connection": "close"})
+        return message
 
 
 def _too_many_headers(scope: Scope) -> bool:

@@ -47,6 +47,7 @@ _TITLES: Final[Mapping[int, tuple[str, str]]] = {
     403: ("forbidden", "Forbidden"),
     404: ("not-found", "Not found"),
     405: ("method-not-allowed", "Method not allowed"),
+    408: ("too-slow", "Too slow"),
     409: ("conflict", "Conflict"),
     412: ("precondition-failed", "Precondition failed"),
     413: ("too-large", "Too large"),

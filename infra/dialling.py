@@ -14,6 +14,7 @@ from typing import Final
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.connector import AddrInfoType
+from yarl import URL
 
 from infra.guard import Rules
 
@@ -30,6 +31,21 @@ class Guard:
     def __init__(self, rules: Rules) -> None:
         self.refusal: Callable[[str, str, int], str | None] = lru_cache(_CACHED)(rules.refusal)
         self.admits: Callable[[str], bool] = lru_cache(_CACHED)(rules.admits)
+        self._forbids: Callable[[str, str, int], str | None] = lru_cache(_CACHED)(self._judge)
+
+    def forbids(self, text: str) -> str | None:
+        """Return why no call to a url can ever be made; None where one can, or where that is for DNS to tell."""
+        try:
+            url = URL(text)
+        except ValueError as error:
+            return f"not a url: {error}"
+        return self._forbids(url.scheme, url.raw_host or "", url.port or 0)
+
+    def _judge(self, scheme: str, host: str, port: int) -> str | None:
+        if refusal := self.refusal(scheme, host, port):
+            return refusal
+        written = _written_out(host)
+        return None if not written or any(map(self.admits, written)) else f"{host} is not allowed"
 
     def make_socket(self, info: AddrInfoType) -> socket.socket:
         """Return a socket for an address that is about to be dialled. Raises Refused."""
@@ -37,6 +53,15 @@ class Guard:
         if not self.admits(str(address[0])):
             raise Refused(f"{address[0]} is not allowed")
         return socket.socket(family, kind, protocol)
+
+
+def _written_out(host: str) -> list[str]:
+    """Return the address that a host is, in any spelling that the resolver would read as one; none for a name."""
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+    except (OSError, ValueError):
+        return []
+    return [str(address[0]) for *_, address in found]
 
 
 class GuardedResolver(AbstractResolver):

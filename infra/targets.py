@@ -6,13 +6,14 @@ import logging
 from collections.abc import Coroutine
 from typing import Any, Protocol
 
+from infra.dialling import Guard
 from infra.logs import ECHO
 from infra.rabbitmq.destinations import DestinationList
 from timers.amqp import AmqpTarget, Destination
 from timers.errors import Invalid
 from timers.ports import Action, Call, Echo, Message
 from timers.retry import Answer
-from timers.target import Target
+from timers.target import HttpTarget, Target
 
 _echo = logging.getLogger(ECHO)
 
@@ -55,11 +56,14 @@ async def _write(echo: Echo) -> Answer:
 class TargetRules:
     """What is refused when a timer is asked for, because its attempts could only be refused too."""
 
-    def __init__(self, allow_amqp: DestinationList) -> None:
+    def __init__(self, allow_amqp: DestinationList, guard: Guard) -> None:
         self._allow_amqp = allow_amqp
+        self._guard = guard
 
     def check(self, target: Target) -> None:
         """Raise Invalid where a target is not allowed here."""
+        if isinstance(target, HttpTarget) and (refusal := self._guard.forbids(target.url)):
+            raise Invalid("/target/url", refusal)
         if isinstance(target, AmqpTarget):
             self._check(target.to, "/target")
             if target.dead_letter is not None:

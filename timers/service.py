@@ -193,7 +193,8 @@ class Timers:
 
         def move(timer: Timer) -> Timer:
             spec = change(timer)
-            self.check(spec.target)
+            if spec.target != timer.target:
+                self.check(spec.target)
             return timer.edited(spec, self.clock.now_ms())
 
         return await self._move(name, move, precondition)

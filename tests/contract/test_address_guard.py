@@ -22,6 +22,7 @@ import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from infra.callbacks import HttpCallbacks, tls_context
+from infra.dialling import Guard
 from infra.guard import AddressList, HostList, PortList, Rules
 from tests.receiver import Receiver, Reply, receiving
 from timers.ports import Call
@@ -362,6 +363,16 @@ async def test_no_address_inside_is_dialled(host: str, dialled: Dialled) -> None
     assert error.startswith("address: ")
 
 
+def test_addresses_are_refused_when_asked_for_and_names_are_not() -> None:
+    guard = Guard(PUBLIC)
+    asked = [guard.forbids(f"http://{host}/") for host in [*THIS_MACHINE, *ELSEWHERE]]
+    assert sum(refusal is not None for refusal in asked) >= 100
+    assert guard.forbids("http://127.1/") == "127.1 is not allowed"
+    assert guard.forbids("http://[::ffff:127.0.0.1]:8080/") is not None
+    for allowed in ("http://example.com/", "http://localhost/", "http://1.1.1.1/", "https://[2606:4700::1]:8443/"):
+        assert guard.forbids(allowed) is None
+
+
 @pytest.mark.parametrize("address", RESOLVED)
 async def test_no_name_leads_inside(address: str, inside: Receiver, dialled: Dialled) -> None:
     dns = Dns({"name.example": [[address]]})
@@ -392,6 +403,7 @@ async def test_a_local_setup_does_not_open_the_rest(host: str, dialled: Dialled)
 async def test_what_is_allowed_is_reached(host: str, inside: Receiver) -> None:
     async with client(LOCAL_SETUP) as callbacks:
         assert await get(callbacks, f"http://{host}:{inside.port}/allowed") == Answer(200)
+    assert Guard(LOCAL_SETUP).forbids(f"http://{host}:{inside.port}/allowed") is None
     assert len(inside["allowed"]) == 1
 
 
@@ -520,6 +532,7 @@ async def test_hosts_and_ports_that_are_not_allowed(
     rules_of_urls: Rules, url: str, error: str, dialled: Dialled
 ) -> None:
     assert await refused(rules_of_urls, url, dialled) == error
+    assert Guard(rules_of_urls).forbids(url) == error.removeprefix("address: ")
 
 
 @pytest.mark.parametrize("host", ["localhost", "good.example", "worse.example", "a.b.example.", "127.0.0.1"])
@@ -527,8 +540,10 @@ async def test_hosts_and_ports_that_are_allowed(rules_of_urls: Rules, host: str,
     dns = Dns({name: [["127.0.0.1"]] for name in ("good.example", "worse.example", "a.b.example.")})
     async with client(rules_of_urls, dns) as callbacks:
         assert (await get(callbacks, f"http://{host}:{inside.port}/")).delivered
+    assert Guard(rules_of_urls).forbids(f"http://{host}:{inside.port}/") is None
 
 
 async def test_plain_http_has_to_be_allowed(dialled: Dialled) -> None:
     error = await refused(Rules(), "http://example.com/", dialled)
     assert error == "address: plain http is not allowed"
+    assert Guard(Rules()).forbids("http://example.com/") == "plain http is not allowed"

@@ -13,7 +13,7 @@ import pytest
 from tests.end_to_end.client import Client, due_ms
 from tests.receiver import Receiver
 
-URL = "http://127.0.0.1:9/never"
+URL = "http://127.0.0.1:1024/never"
 FAR = {"delay": 86_400, "target": {"url": URL}}
 
 
@@ -182,6 +182,10 @@ BAD = [
     ({"delay": 1, "target": {"url": "http://user:pw@example.com/"}}, "/target/url"),
     ({"delay": 1, "target": {"url": "http://example.com:99999/"}}, "/target/url"),
     ({"delay": 1, "target": {"url": "http://[::1/"}}, "/target/url"),
+    ({"delay": 1, "target": {"url": "http://169.254.169.254/latest/meta-data/"}}, "/target/url"),
+    ({"delay": 1, "target": {"url": "http://2852039166/"}}, "/target/url"),
+    ({"delay": 1, "target": {"url": "http://[64:ff9b::7f00:1]/"}}, "/target/url"),
+    ({"delay": 1, "target": {"url": "http://127.0.0.1:22/"}}, "/target/url"),
     ({"delay": 1, "target": {"url": "http://example.com/" + "x" * 2048}}, "/target/url"),
     ({"delay": 1, "target": TARGET | {"type": "ftp"}}, "/target/type"),
     ({"delay": 1, "target": TARGET | {"type": None}}, "/target/type"),
@@ -299,6 +303,7 @@ async def test_a_bad_query_is_named(client: Client, query: str) -> None:
         ({"state": "delivered"}, "/state"),
         ({"id": "other"}, "/id"),
         ({"target": {"url": "ftp://x"}}, "/target/url"),
+        ({"target": {"url": "http://10.0.0.1/"}}, "/target/url"),
         ({"target": None}, "/target"),
         ({"target": {"type": "fax"}}, "/target/type"),
         ({"target": {"type": "log", "url": "http://x/"}}, "/target/url"),

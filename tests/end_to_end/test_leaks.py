@@ -11,7 +11,7 @@ from tests.stack import Member, open_client
 REQUESTS = 5_000
 AT_ONCE = 50
 POOLED = 12  # connections to the table that are opened when there is need and kept, and the like
-URL = "http://127.0.0.1:9/never"
+URL = "http://127.0.0.1:1024/never"
 
 
 def open_files(pid: int) -> int:

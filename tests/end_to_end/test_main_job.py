@@ -6,13 +6,14 @@ import asyncio
 import base64
 from itertools import pairwise
 
+import httpx2
 import pytest
 from standardwebhooks import Webhook
 
 from tests.end_to_end.client import Client, due_ms
 from tests.receiver import Receiver, Reply
 from tests.services.port import free_port
-from tests.stack import SIGNING_SECRET
+from tests.stack import SIGNING_SECRET, Stack
 
 QUICK = {"min_backoff": 0.2, "max_backoff": 2, "jitter": 0}
 
@@ -50,8 +51,13 @@ async def test_a_call_is_signed_with_the_secret_of_the_settings(client: Client, 
         Webhook(SIGNING_SECRET).verify(call.body, call.headers, json_parse=False)
 
 
-async def test_an_address_that_is_not_allowed_is_not_called(client: Client) -> None:
-    timer = await client.schedule("http://169.254.169.254/latest/meta-data/", retry={"max_attempts": 2, **QUICK})
+async def test_an_address_that_is_not_allowed_is_not_called(running: Stack, client: Client) -> None:
+    """Even where the api would have it: the consumer that calls has the last word."""
+    lenient = running.api(TIMERS_ALLOW_ADDRESSES="169.254.169.254")
+    await asyncio.to_thread(lenient.start)
+    async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{lenient.port}", headers=client.http.headers) as http:
+        retry = {"max_attempts": 2, **QUICK}
+        timer = await Client(http).schedule("http://169.254.169.254/latest/meta-data/", retry=retry)
 
     dead = await client.until(timer["id"], "dead")
 

@@ -83,7 +83,9 @@ class Unreadable(pika.BasicProperties):
 def channel(rabbitmq: RabbitMQ) -> Iterator[BlockingChannel]:
     connection = pika.BlockingConnection(pika.URLParameters(rabbitmq.url))
     try:
-        yield connection.channel()
+        opened = connection.channel()
+        opened.confirm_delivery()  # what was not confirmed may be lost with the connection
+        yield opened
     finally:
         connection.close()
 

@@ -12,7 +12,7 @@ from tests.end_to_end.client import Client, Json, due_ms
 from tests.receiver import Receiver
 from timers.stamps import parse_rfc3339
 
-URL = "http://127.0.0.1:9/never"
+URL = "http://127.0.0.1:1024/never"
 
 
 def put(delay: object) -> Json:
