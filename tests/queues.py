@@ -28,7 +28,9 @@ class Queues:
     """Made and read on one connection; deleted at the end."""
 
     def __init__(self, rabbitmq: RabbitMQ) -> None:
-        self._connection = pika.BlockingConnection(pika.URLParameters(rabbitmq.url))
+        parameters = pika.URLParameters(rabbitmq.url)
+        parameters.heartbeat = 0  # nobody answers one while a test waits for something else
+        self._connection = pika.BlockingConnection(parameters)
         self._channel = self._connection.channel()
         self._names: list[str] = []
 

@@ -65,6 +65,7 @@ class RabbitPublisher:
         """Return the open channel for an exchange. Raises Unavailable."""
         outlet = self._outlets.get(exchange)
         if outlet is None or not outlet.is_open:
+            await self._supervisor.ready(_CONNECT_S)
             async with self._opening:
                 outlet = self._outlets.get(exchange)
                 if outlet is None or not outlet.is_open:
@@ -73,7 +74,6 @@ class RabbitPublisher:
         return outlet
 
     async def _open(self) -> _Outlet:
-        await self._supervisor.ready(_CONNECT_S)
         session = self._supervisor.session
         if session is None or not self._supervisor.usable:
             raise Unavailable("rabbitmq", "it takes no messages now")

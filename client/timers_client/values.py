@@ -1,0 +1,80 @@
+"""What goes to the service and comes from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal, NotRequired, Self, TypedDict
+
+Json = Any
+
+
+class HttpTarget(TypedDict):
+    """A call."""
+
+    type: NotRequired[Literal["http"]]
+    url: str
+    method: NotRequired[Literal["GET", "POST", "PUT", "PATCH", "DELETE"]]
+    headers: NotRequired[Mapping[str, str]]
+    body: NotRequired[Json]
+    body_base64: NotRequired[str]
+    timeout: NotRequired[float]
+
+
+class Destination(TypedDict):
+    """Where a message goes; without an exchange the routing key is the name of a queue."""
+
+    exchange: NotRequired[str]
+    routing_key: NotRequired[str]
+
+
+class AmqpTarget(Destination):
+    """A message."""
+
+    type: Literal["amqp"]
+    headers: NotRequired[Mapping[str, str | int | bool]]
+    properties: NotRequired[Mapping[str, str | int]]
+    body: NotRequired[Json]
+    body_base64: NotRequired[str]
+    redeliveries_left: NotRequired[int]
+    dead_letter: NotRequired[Destination]
+
+
+class LogTarget(TypedDict):
+    """A line in the log."""
+
+    type: Literal["log"]
+    body: NotRequired[Json]
+    body_base64: NotRequired[str]
+
+
+Target = HttpTarget | AmqpTarget | LogTarget
+
+
+@dataclass(frozen=True, slots=True)
+class Timer:
+    """A timer as the service has it; ``remaining`` in seconds, as of the answer, None once it is final."""
+
+    id: str
+    state: str
+    version: int
+    due_at: datetime
+    remaining: float | None
+    target: Mapping[str, Json]
+    labels: Mapping[str, str]
+    attempts: tuple[Mapping[str, Json], ...]
+
+    @classmethod
+    def of(cls, body: Mapping[str, Json]) -> Self:
+        """Return the timer of an answer."""
+        return cls(
+            id=body["id"],
+            state=body["state"],
+            version=body["version"],
+            due_at=datetime.fromisoformat(body["due_at"]),
+            remaining=body["remaining"],
+            target=body["target"],
+            labels=body["labels"],
+            attempts=tuple(body["attempts"]),
+        )
