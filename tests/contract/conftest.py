@@ -18,7 +18,7 @@ from infra.dynamodb.schema import provision
 from infra.dynamodb.store import DynamoTimerStore
 from infra.memory import MemoryKeyStore, MemoryShardLeases, MemoryTimerStore
 from tests.contract.proxy import Proxy
-from tests.services import DynamoDB
+from tests.services import DynamoDB, Kms
 from timers.ports import KeyStore, ShardLeases, TimerStore
 
 SHARDS = 4
@@ -64,11 +64,22 @@ async def proxy(dynamodb: DynamoDB) -> AsyncIterator[Proxy]:
         yield proxy
 
 
-@pytest.fixture(params=["memory", "dynamodb", "transactions"])
+@pytest.fixture(scope="session")
+def other_connection(kms: Kms) -> Iterator[Table]:
+    """The one client of another table server: MiniStack, or LocalStack in Docker."""
+    table = Table("none", endpoint=kms.endpoint, region="us-east-1", timeout=10.0)
+    yield table
+    asyncio.run(table.__aexit__())
+
+
+CONNECTIONS = {"dynamodb": "connection", "transactions": "connection", "ministack": "other_connection"}
+
+
+@pytest.fixture(params=["memory", *CONNECTIONS])
 async def store(request: pytest.FixtureRequest) -> TimerStore:
     if request.param == "memory":
         return MemoryTimerStore(shards=SHARDS)
-    table = await new_table(request.getfixturevalue("connection"))
+    table = await new_table(request.getfixturevalue(CONNECTIONS[request.param]))
     return dynamo_store(table, transactions=request.param == "transactions")
 
 

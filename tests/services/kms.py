@@ -1,4 +1,4 @@
-"""A key management service of the test run's own."""
+"""A key management service of the test run's own, which is another table server as well."""
 
 import os
 import shutil
@@ -39,10 +39,10 @@ def native_kms(folder: Path) -> Kms:
     command = str(INSTALLED) if INSTALLED.exists() else shutil.which("ministack")
     if command is None:
         raise ServiceError("MiniStack is not installed: run ./setup.sh test")
-    environment = {**os.environ, "BIND_HOST": "127.0.0.1", "GATEWAY_PORT": str(port), "SERVICES": "kms"}
+    environment = {**os.environ, "BIND_HOST": "127.0.0.1", "GATEWAY_PORT": str(port), "SERVICES": "kms,dynamodb"}
     return Kms(Process([command], data=folder / "kms", environment=environment), port=port)
 
 
 def docker_kms() -> Kms:
     port = free_port()
-    return Kms(Container(IMAGE, ports=(4566, port), environment={"SERVICES": "kms"}), port=port)
+    return Kms(Container(IMAGE, ports=(4566, port), environment={"SERVICES": "kms,dynamodb"}), port=port)
