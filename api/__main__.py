@@ -14,12 +14,14 @@ from fastapi import FastAPI
 
 from api.app import Parts, create_app
 from api.connections import Connection, Patience, room_for
+from api.rates import Rates
 from infra import wiring
 from infra.clock import SystemClock
 from infra.dialling import Guard
 from infra.dynamodb.keys import DynamoKeyStore
 from infra.keyring import Keyring
 from infra.metrics import Metrics
+from infra.quota import CountedQuota
 from infra.rabbitmq.queue import RabbitDelayQueue
 from infra.settings import Settings
 from infra.targets import TargetRules
@@ -52,8 +54,11 @@ def app() -> FastAPI:
             check = TargetRules(wiring.destinations(settings), Guard(wiring.rules(settings))).check
             vault = wiring.vault(settings)
             signers = wiring.signers(settings, table, vault)
-            timers = Timers(store, queue, clock, random, settings.horizon * 1000, vault, check=check, signers=signers)
-            yield Parts(timers, Keyring(DynamoKeyStore(table), clock), queue, metrics.page)
+            quota = CountedQuota(store, clock, settings.tenant_pending) if settings.tenant_pending else None
+            horizon_ms = settings.horizon * 1000
+            timers = Timers(store, queue, clock, random, horizon_ms, vault, check=check, signers=signers, quota=quota)
+            rates = Rates(clock, settings.tenant_rate) if settings.tenant_rate else None
+            yield Parts(timers, Keyring(DynamoKeyStore(table), clock), rates, queue, metrics.page)
             await queue.stop(_DRAIN_S)
 
     return create_app(parts, pending=settings.api_pending, patience=settings.api_patience)

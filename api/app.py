@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
@@ -13,10 +13,14 @@ from fastapi.openapi.utils import get_openapi
 from api import batches, health, problems, routes
 from api.bounds import Bounds
 from api.door import Door, needs_key
+from api.rates import Rates
 from api.stats import CachedStats
 from infra.keyring import Keyring
 from timers.call import VERSION
 from timers.service import Timers
+
+_TENANTS_AT_ONCE: Final = 2
+"""So that one tenant alone, however many requests it opens, leaves room for others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +29,7 @@ class Parts:
 
     timers: Timers
     keyring: Keyring
+    rates: Rates | None
     broker: health.Broker
     metrics: Callable[[], bytes]
 
@@ -32,7 +37,11 @@ class Parts:
 def create_app(
     parts: Callable[[], AbstractAsyncContextManager[Parts]], *, pending: int, patience: float = 30.0
 ) -> FastAPI:
-    """Return the application; ``parts`` opens what it stands on, for its lifetime."""
+    """
+    Return the application; ``parts`` opens what it stands on, for its lifetime.
+
+    Of each tenant up to ``pending`` requests may be in progress, of all together twice as many.
+    """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -51,8 +60,9 @@ def create_app(
     app.include_router(batches.router)
     app.include_router(routes.router)
     app.include_router(health.router)
-    app.add_middleware(Door)
-    app.add_middleware(Bounds, pending=pending, patience=patience)  # outermost: what is added last is asked first
+    app.add_middleware(Door, pending=pending)
+    # outermost: what is added last is asked first
+    app.add_middleware(Bounds, pending=_TENANTS_AT_ONCE * pending, patience=patience)
     problems.install(app)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Annotated, Any, Final, TypeVar
+from weakref import WeakValueDictionary
 
 from fastapi import APIRouter, Header, Request, Response
 from pydantic import Field, ValidationError
 from starlette.types import Message
 
+from api.door import key_of, rates_of
 from api.problems import describe_error, documented
 from api.routes import Service
 from api.schemas import BatchOut, NewTimerIn, Strict, timer_out
@@ -27,10 +29,15 @@ Wish = TypeVar("Wish")
 
 
 class _BoundedRoute(StrictRoute):
-    """A route of which few requests are worked at at once, read before: who sends slowly keeps nobody waiting."""
+    """
+    A route of which few requests are worked at at once, read before: who sends slowly keeps nobody waiting.
+
+    One tenant leaves a place to others.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._places = asyncio.Semaphore(_AT_ONCE)
+        self._tenants: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
         super().__init__(*args, **kwargs)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -42,10 +49,13 @@ class _BoundedRoute(StrictRoute):
             async def again() -> Message:
                 return {"type": "http.request", "body": body, "more_body": False}
 
-            async with self._places:
+            async with self._places_of(key_of(request.scope).tenant), self._places:
                 return await handle(Request(request.scope, again))
 
         return bounded
+
+    def _places_of(self, tenant: str) -> asyncio.Semaphore:
+        return self._tenants.setdefault(tenant, asyncio.Semaphore(_AT_ONCE - 1))
 
 
 router = APIRouter(prefix="/v1/timers", route_class=_BoundedRoute, responses=documented(400, 413, 415, 422, 429))
@@ -68,8 +78,12 @@ class BatchCancelIn(Strict):
 
 @router.post("/batch", response_model=BatchOut, summary="Schedule up to 1,000 timers")
 async def schedule_all(
-    batch: BatchIn, service: Service, trace: Annotated[str | None, Header(alias="traceparent")] = None
+    batch: BatchIn,
+    service: Service,
+    request: Request,
+    trace: Annotated[str | None, Header(alias="traceparent")] = None,
 ) -> Response:
+    _pay_for(request, len(batch.timers))
     now_ms = service.clock.now_ms()
     continued = traceparent(trace, service.random)
 
@@ -81,13 +95,22 @@ async def schedule_all(
 
 
 @router.post("/batch-cancel", response_model=BatchOut, summary="Cancel up to 1,000 timers")
-async def cancel_all(batch: BatchCancelIn, service: Service) -> Response:
+async def cancel_all(batch: BatchCancelIn, service: Service, request: Request) -> Response:
+    _pay_for(request, len(batch.ids))
+
     async def cancel(timer_id: str) -> Timer:
         if not limits.ID_PATTERN.fullmatch(timer_id):
             raise TimerNotFound(timer_id[:128])
         return await service.cancel(timer_id)
 
     return await _outcomes(batch.ids, cancel, 200)
+
+
+def _pay_for(request: Request, items: int) -> None:
+    """Count each item of a batch as a request; the first one is the request itself. Raises Overloaded."""
+    rates = rates_of(request.scope)
+    if rates is not None and items > 1:
+        rates.take_more(key_of(request.scope).tenant, items - 1)
 
 
 async def _outcomes(wishes: Sequence[Wish], act: Callable[[Wish], Awaitable[Timer]], status: int) -> Response:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from ipaddress import IPv6Address, ip_address
 from typing import Any, Final
 
 from fastapi.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import problems
+from api.rates import Rates
 from infra.keyring import Keyring
 from timers import keys
 from timers.errors import Overloaded, Unavailable
@@ -21,10 +24,12 @@ _FORWARDED: Final = frozenset({b"forwarded", b"via", b"x-forwarded-for", b"x-rea
 
 
 class Door:
-    """ASGI middleware."""
+    """ASGI middleware; ``pending`` is how many requests of one tenant may be in progress at once."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, *, pending: int) -> None:
         self._app = app
+        self._most = pending
+        self._pending: Counter[str] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or not needs_key(scope["path"]):
@@ -34,15 +39,54 @@ class Door:
         verdict = await judge(scope, needed)
         if isinstance(verdict, Response):
             await verdict(scope, receive, send)
+        elif self._pending[verdict.tenant] >= self._most:
+            answer = problems.problem(429, "Too many requests of this tenant are in progress.", {"retry-after": "1"})
+            await answer(scope, receive, send)
         else:
             scope[_KEY] = verdict
-            await self._app(scope, receive, send)
+            await self._count(verdict.tenant, scope, receive, send)
+
+    async def _count(self, tenant: str, scope: Scope, receive: Receive, send: Send) -> None:
+        rates = rates_of(scope)
+        self._pending[tenant] += 1
+        try:
+            if rates is None:
+                await self._app(scope, receive, send)
+            else:
+                await self._pass_at_its_rate(rates, scope, receive, send)
+        finally:
+            self._pending[tenant] -= 1
+            if not self._pending[tenant]:
+                del self._pending[tenant]
+
+    async def _pass_at_its_rate(self, rates: Rates, scope: Scope, receive: Receive, send: Send) -> None:
+        tenant = key_of(scope).tenant
+
+        async def telling(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers.append("ratelimit-policy", rates.policy)
+                headers.append("ratelimit", rates.left(tenant))
+            await send(message)
+
+        try:
+            rates.take(tenant)
+        except Overloaded as error:
+            await problems.of_error(error)(scope, receive, telling)
+        else:
+            await self._app(scope, receive, telling)
 
 
 def key_of(scope: Scope) -> Key:
     """Return the key of a request that came through the door; without one there is nobody to act for."""
     key: Key = scope[_KEY]
     return key
+
+
+def rates_of(scope: Scope) -> Rates | None:
+    """Return what bounds how fast tenants ask, None where nothing does."""
+    rates: Rates | None = scope["app"].state.parts.rates
+    return rates
 
 
 async def judge(scope: Scope, needed: keys.Scope) -> Key | Response:

@@ -22,6 +22,7 @@ from timers.errors import (
     KeyReused,
     Overloaded,
     PreconditionFailed,
+    QuotaReached,
     TimerError,
     TimerNotFound,
     Unavailable,
@@ -128,6 +129,9 @@ def of_error(error: Exception) -> Response:
     headers = {}
     if isinstance(error, (Overloaded, Unavailable)):
         headers["retry-after"] = str(error.retry_after)
+    if isinstance(error, QuotaReached):
+        headers["ratelimit-policy"] = f'"pending";q={error.most}'
+        headers["ratelimit"] = f'"pending";r=0;t={error.retry_after}'
     return _response(describe_error(error), headers)
 
 

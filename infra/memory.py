@@ -83,6 +83,9 @@ class MemoryTimerStore:
         by_state = {state: sum(timer.state is state for timer in timers) for state in State}
         return Counts(by_state, len(overdue), min(overdue, default=None))
 
+    async def pending(self, *, tenant: str) -> int:
+        return sum(timer.tenant == tenant and not timer.final for timer in self.timers.values())
+
     async def delivered(self, *, tenant: str, since_ms: int, limit: int) -> Sequence[Timer]:
         found = [
             timer

@@ -89,13 +89,19 @@ class Settings(BaseModel):
     api_host: str = Field("127.0.0.1", min_length=1, description="Address the api listens on.")
     api_port: Port = Field(8000, description="Port the api listens on.")
     api_workers: int = Field(1, ge=1, le=64, description="Processes that share the api's port.")
-    api_pending: int = Field(2000, ge=1, le=100_000, description="Requests in progress per api process; more get 429.")
+    api_pending: int = Field(
+        2000, ge=1, le=100_000, description="Requests in progress per api process and tenant; more get 429."
+    )
     api_connections: int = Field(
         4000, ge=1, le=100_000, description="Connections per api process; past that, idle ones make room."
     )
     api_patience: float = Field(
         30.0, ge=0.1, le=3600, description="How long a request's head, its body, or reading an answer may take."
     )
+    tenant_rate: float = Field(
+        0.0, ge=0, le=1_000_000, description="Requests a second per tenant and api process, batch items too; 0: any."
+    )
+    tenant_pending: int = Field(0, ge=0, le=1_000_000_000, description="Live timers per tenant; 0: any.")
     consumer_host: str = Field("127.0.0.1", min_length=1, description="Address of a consumer's health page.")
     consumer_port: int = Field(8100, ge=0, le=65535, description="Port of a consumer's health page; 0: none.")
     rabbitmq_url: Annotated[str, AfterValidator(_amqp)] = Field(

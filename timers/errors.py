@@ -12,6 +12,7 @@ The error tree. Nothing foreign (boto3's, pika's, aiohttp's errors) leaves ``inf
     ├── Unreadable               a sealed secret cannot be opened (inside only: it is how an attempt ended)
     ├── Conflict                 another writer moved the timer first (inside only: callers retry)
     ├── Overloaded          429  a bound is reached; nothing was done
+    │   └── QuotaReached         likewise: the tenant has as many live timers as it may have
     └── Unavailable         503  a part we stand on did not answer
 """
 
@@ -87,6 +88,14 @@ class Overloaded(TimerError):
     def __init__(self, detail: str, retry_after: int = 1) -> None:
         super().__init__(detail)
         self.retry_after = retry_after
+
+
+class QuotaReached(Overloaded):
+    """The tenant has ``most`` live timers, and may have no more."""
+
+    def __init__(self, most: int, retry_after: int) -> None:
+        super().__init__(f"the tenant has {most} live timers, and may have no more", retry_after)
+        self.most = most
 
 
 class Unavailable(TimerError):

@@ -129,12 +129,24 @@ class TimerStore(Protocol):
         """Return how many timers a tenant has; the overdue are live ones planned before ``now_ms - grace_ms``."""
         ...
 
+    async def pending(self, *, tenant: str) -> int:
+        """Return how many live timers a tenant has."""
+        ...
+
     async def delivered(self, *, tenant: str, since_ms: int, limit: int) -> Sequence[Timer]:
         """Return about ``limit`` of a tenant's latest delivered timers, due since ``since_ms``, in no order."""
         ...
 
     async def check(self) -> None:
         """Return if the store answers and is provisioned."""
+        ...
+
+
+class Quota(Protocol):
+    """How many live timers a tenant may have."""
+
+    async def admit(self, tenant: str) -> None:
+        """Return if one more may come to life. Raises Overloaded, Unavailable."""
         ...
 
 

@@ -10,7 +10,7 @@ from typing import Final
 
 from timers import limits
 from timers.errors import AlreadyExists, Conflict, KeyReused, PreconditionFailed, TimerNotFound, Unavailable
-from timers.ports import Clock, Counts, DelayQueue, Filter, Page, Position, Signers, TimerStore, Vault
+from timers.ports import Clock, Counts, DelayQueue, Filter, Page, Position, Quota, Signers, TimerStore, Vault
 from timers.putting import AS_ASKED, Putting
 from timers.sealing import request_of, seal
 from timers.signing import FixedSigners
@@ -102,7 +102,7 @@ class Timers:
     The use cases of one tenant. A method that returns has written to the store what it says.
 
     Clients name timers; what they name is looked for among the timers of ``tenant`` and nowhere else.
-    ``check`` raises Invalid where a target is not allowed here.
+    ``check`` raises Invalid where a target is not allowed here; ``quota`` bounds what comes to life.
     ``horizon_ms`` is how far ahead hints are put on the queue; what is further away the keeper loads.
     """
 
@@ -115,6 +115,7 @@ class Timers:
     tenant: str = DEFAULT
     check: Callable[[Target], None] = _anything
     signers: Signers = _UNSIGNED
+    quota: Quota | None = None
 
     def of(self, tenant: str) -> Timers:
         """Return the use cases of another tenant."""
@@ -131,6 +132,7 @@ class Timers:
         self.check(spec.target)
         now_ms = self.clock.now_ms() if now_ms is None else now_ms
         timer = Timer.create(self._id(name or uuid7(now_ms, self.random)), spec, now_ms, request)
+        await self._admit()
         timer = await self._ready(timer, None)
         await self.store.create(timer)
         self._announce(timer)
@@ -222,7 +224,8 @@ class Timers:
         return await self._move(name, lambda timer: timer.fired(self.clock.now_ms()), precondition)
 
     async def replay(self, name: str, precondition: Precondition = ANY) -> Timer:
-        """Schedule a dead timer for now. Raises TimerNotFound, IllegalTransition, PreconditionFailed."""
+        """Schedule a dead timer for now. Raises TimerNotFound, IllegalTransition, PreconditionFailed, Overloaded."""
+        await self._admit()
         return await self._move(name, lambda timer: timer.replayed(self.clock.now_ms()), precondition)
 
     async def get(self, name: str) -> Timer:
@@ -257,6 +260,10 @@ class Timers:
             except Conflict:
                 continue
         raise _contended()
+
+    async def _admit(self) -> None:
+        if self.quota is not None:
+            await self.quota.admit(self.tenant)
 
     def _id(self, name: str) -> str:
         """

@@ -147,6 +147,10 @@ class DynamoTimerStore:
         oldest = min((timer.next_attempt_at_ms for timer in waiting), default=now_ms)
         return Counts(by_state, overdue, oldest if overdue and oldest < now_ms - grace_ms else None)
 
+    async def pending(self, *, tenant: str) -> int:
+        async with _Patience(max(self._patience, _COUNT_PATIENCE_S)):
+            return await self._count(tenant, "live")
+
     async def delivered(self, *, tenant: str, since_ms: int, limit: int) -> Sequence[Timer]:
         keys = [schema.shard_key(State.DELIVERED, shard) for shard in range(self._shards)]
         share = -(-limit // self._shards)

@@ -35,5 +35,5 @@ def _takes(field: Mapping[str, Any]) -> str:
     if "exclusiveMinimum" in field:
         return f"above {field['exclusiveMinimum']:g}, up to {field['maximum']:g}"
     if "minimum" in field:
-        return f"{field['minimum']:g} to {field['maximum']:g}"
+        return f"{field['minimum']:.15g} to {field['maximum']:.15g}"
     return "text"

@@ -191,6 +191,9 @@ class WatchedStore:
     async def count(self, *, tenant: str, now_ms: int, grace_ms: int) -> Counts:
         return await self._store.count(tenant=tenant, now_ms=now_ms, grace_ms=grace_ms)
 
+    async def pending(self, *, tenant: str) -> int:
+        return await self._store.pending(tenant=tenant)
+
     async def delivered(self, *, tenant: str, since_ms: int, limit: int) -> Sequence[Timer]:
         return await self._store.delivered(tenant=tenant, since_ms=since_ms, limit=limit)
 

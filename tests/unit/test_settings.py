@@ -43,6 +43,8 @@ def test_every_mistake_is_named_at_once() -> None:
         ("TIMERS_API_PORT", ""),
         ("TIMERS_API_HOST", ""),
         ("TIMERS_QUEUE_TYPE", "stream"),
+        ("TIMERS_TENANT_RATE", "-1"),
+        ("TIMERS_TENANT_PENDING", "1.5"),
         ("TIMERS_LANES", "0"),
         ("TIMERS_LANES", "65"),
         ("TIMERS_HORIZON", "1"),
