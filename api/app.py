@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from fastapi import FastAPI
-from fastapi.openapi.utils import get_openapi
 
-from api import batches, health, problems, routes
+from api import batches, document, health, problems, routes
 from api.bounds import Bounds
-from api.door import Door, needs_key
+from api.door import Door
 from api.rates import Rates
 from api.stats import CachedStats
 from infra.keyring import Keyring
@@ -64,46 +63,5 @@ def create_app(
     # outermost: what is added last is asked first
     app.add_middleware(Bounds, pending=_TENANTS_AT_ONCE * pending, patience=patience)
     problems.install(app)
-    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    app.openapi = lambda: document.of(app)  # type: ignore[method-assign]
     return app
-
-
-def _openapi(app: FastAPI) -> dict[str, Any]:
-    if app.openapi_schema is None:
-        schema = get_openapi(
-            title=app.title,
-            version=app.version,
-            summary=app.summary,
-            license_info=app.license_info,
-            routes=app.routes,
-        )
-        schemas = schema.setdefault("components", {}).setdefault("schemas", {})
-        problem = dict(problems.PROBLEM_SCHEMA)
-        schemas |= problem.pop("$defs", {})
-        schemas["Problem"] = problem
-        schema["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
-        _ask_for_keys(schema)
-        _drop_foreign_errors(schema)
-        app.openapi_schema = schema
-    return app.openapi_schema
-
-
-def _ask_for_keys(schema: dict[str, Any]) -> None:
-    for path, operations in schema["paths"].items():
-        if needs_key(path):
-            for operation in operations.values():
-                operation["security"] = [{"key": []}]
-                operation["responses"] |= {
-                    str(status): answer for status, answer in problems.documented(401, 403).items()
-                }
-
-
-def _drop_foreign_errors(schema: dict[str, Any]) -> None:
-    """Take out the framework's own validation errors: every error here is a problem."""
-    for path in schema["paths"].values():
-        for operation in path.values():
-            content = operation["responses"].get("422", {}).get("content", {})
-            if "application/json" in content:
-                del operation["responses"]["422"]
-    for name in ("HTTPValidationError", "ValidationError"):
-        schema["components"]["schemas"].pop(name, None)

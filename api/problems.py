@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.routing import Match
 
 from api.schemas import TARGETS, UNKNOWN_TYPE, Problem
 from api.strict_json import dumps
@@ -164,9 +165,20 @@ def _of_target(part: Sequence[str], error: str) -> Sequence[str]:
     return [] if part and part[0] in TARGETS else part
 
 
-async def _of_http(_: Request, error: Exception) -> Response:
+async def _of_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, StarletteHTTPException)
-    return problem(error.status_code, _sentence(error), error.headers)
+    headers = {"allow": _allowed(request)} if error.status_code == 405 else error.headers
+    return problem(error.status_code, _sentence(error), headers)
+
+
+def _allowed(request: Request) -> str:
+    """Return the methods of a path; the framework would name those of the first route that has it."""
+    methods: set[str] = set()
+    for route in request.app.routes:
+        match, _ = route.matches(request.scope)
+        if match is not Match.NONE:
+            methods |= getattr(route, "methods", None) or set()
+    return ", ".join(sorted(methods))
 
 
 def _sentence(error: HTTPException | StarletteHTTPException) -> str:

@@ -38,10 +38,12 @@ from timers.timer import Timer
 
 router = APIRouter(prefix="/v1", route_class=StrictRoute, responses=documented(429, 503))
 
-_ENTITY_TAG: Final = re.compile(r'(W/)?"[\x21\x23-\x7e]*"')
+_TAG: Final = r'(W/)?"[!#-~]*"'
+_ENTITY_TAG: Final = re.compile(_TAG)
 _OUR_TAG: Final = re.compile(r'"(\d{1,15})"')
 _NO_VERSION: Final = 0
 _PUT: Final = frozenset({"keep", "max_total_delay"})
+_TIME: Final = {"oneOf": [{"format": "date-time"}, {"pattern": r"^[0-9]{1,15}$"}]}
 _LISTED: Final = frozenset({"state", "due_after", "due_before", "label", "limit", "cursor"})
 
 
@@ -69,7 +71,13 @@ def _chosen_id(timer_id: str) -> str:
 
 
 def _precondition(
-    if_match: Annotated[str | None, Header(description='The version that is expected: `"3"`, or `*`.')] = None,
+    if_match: Annotated[
+        str | None,
+        Header(
+            description='The version that is expected: `"3"`, or `*`.',
+            json_schema_extra={"pattern": rf"^(\*|{_TAG}( *, *{_TAG})*)$"},
+        ),
+    ] = None,
 ) -> Precondition:
     if if_match is None:
         return Precondition()
@@ -89,7 +97,9 @@ def _version(tag: str) -> int:
 
 def _creation_precondition(
     matched: Annotated[Precondition, Depends(_precondition)],
-    if_none_match: Annotated[str | None, Header(description="`*`: only create.")] = None,
+    if_none_match: Annotated[
+        str | None, Header(description="`*`: only create.", json_schema_extra={"pattern": r"^\*$"})
+    ] = None,
 ) -> Precondition:
     if if_none_match is None:
         return matched
@@ -217,7 +227,7 @@ async def edit(timer_id: KnownId, request: Request, service: Service, expected: 
 @router.delete(
     "/timers/{timer_id}",
     response_model=TimerOut,
-    responses=documented(404, 409, 412),
+    responses=documented(404, 409, 412, 422),
     summary="Cancel a timer",
 )
 async def cancel(timer_id: KnownId, service: Service, expected: Expected) -> Response:
@@ -228,7 +238,7 @@ async def cancel(timer_id: KnownId, service: Service, expected: Expected) -> Res
     "/timers/{timer_id}/fire",
     status_code=202,
     response_model=TimerOut,
-    responses=documented(404, 409, 412),
+    responses=documented(404, 409, 412, 422),
     summary="Run a timer now",
 )
 async def fire(timer_id: KnownId, service: Service, expected: Expected) -> Response:
@@ -239,7 +249,7 @@ async def fire(timer_id: KnownId, service: Service, expected: Expected) -> Respo
     "/timers/{timer_id}/replay",
     status_code=202,
     response_model=TimerOut,
-    responses=documented(404, 409, 412),
+    responses=documented(404, 409, 412, 422),
     summary="Run a dead timer again, attempts counted afresh",
 )
 async def replay(timer_id: KnownId, service: Service, expected: Expected) -> Response:
@@ -251,8 +261,12 @@ async def list_timers(  # noqa: PLR0913, PLR0917 - one argument a query paramete
     request: Request,
     service: Service,
     state: Annotated[list[State] | None, Query(description="May be given several times.")] = None,
-    due_after: Annotated[str | None, Query(description="RFC 3339 or epoch ms; included.")] = None,
-    due_before: Annotated[str | None, Query(description="RFC 3339 or epoch ms; not included.")] = None,
+    due_after: Annotated[
+        str | None, Query(description="RFC 3339 or epoch ms; included.", json_schema_extra=_TIME)
+    ] = None,
+    due_before: Annotated[
+        str | None, Query(description="RFC 3339 or epoch ms; not included.", json_schema_extra=_TIME)
+    ] = None,
     label: Annotated[list[str] | None, Query(description="`key:value`; each one given must match.")] = None,
     limit: Annotated[int, Query(ge=1, le=limits.MAX_LIST)] = 100,
     cursor: Annotated[str | None, Query(max_length=512)] = None,

@@ -10,6 +10,7 @@ from hashlib import sha256
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, WithJsonSchema
+from pydantic.config import JsonDict
 
 from api import secret_fields
 from api.strict_json import dumps, parse
@@ -26,6 +27,7 @@ from timers.state import State
 from timers.target import HttpTarget, LogTarget, Target, check_http, check_target, set_apart
 from timers.timer import Spec, Timer
 
+_NULL: Final[JsonDict] = {"type": "null"}
 Labels = Annotated[
     dict[
         Annotated[str, Field(min_length=1, max_length=limits.MAX_LABEL_LENGTH, pattern="^[^:]*$")],
@@ -191,10 +193,14 @@ class TimerIn(Strict):
 
     model_config = ConfigDict(
         json_schema_extra={
+            "oneOf": [
+                {"required": ["due_at"], "properties": {"due_at": {"not": _NULL}, "delay": _NULL}},
+                {"required": ["delay"], "properties": {"delay": {"not": _NULL}, "due_at": _NULL}},
+            ],
             "examples": [
                 {"delay": 30, "target": {"url": "https://example.com/hook", "body": {"order": 42}}},
                 {"due_at": "2026-12-01T09:00:00Z", "target": {"url": "https://example.com/hook"}},
-            ]
+            ],
         }
     )
 

@@ -1,0 +1,1 @@
+"""The api against what its own document makes a fuzzer think of."""
