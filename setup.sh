@@ -11,6 +11,7 @@
 #   ./setup.sh key COMMAND …     create, list, revoke or rotate api keys; key --help shows how
 #   ./setup.sh secret COMMAND …  create, list or retire signing secrets of tenants; secret --help shows how
 #   ./setup.sh test [ARG …]      check the code and run the tests; the arguments go to pytest
+#   ./setup.sh audit             look for known weaknesses of the locked packages, where that can be asked
 #   ./setup.sh bench [ARG …]     measure it, natively; bench --help shows what there is
 #   ./setup.sh --help            show this
 #
@@ -38,6 +39,10 @@ main() {
       test)
         shift
         run_checks "$@"
+        return
+        ;;
+      audit)
+        run_audit
         return
         ;;
       bench)

@@ -1,6 +1,9 @@
 # Every check there is, in the order of their cost; the first that fails ends it. Sourced, never run.
 # shellcheck shell=bash
 
+# Where pip-audit asks.
+ADVISORIES=https://pypi.org/pypi/pip/json
+
 # run_checks PYTEST-ARGS...
 run_checks() {
   install_for_tests
@@ -13,6 +16,21 @@ run_checks() {
   check lint-imports --no-logo
   check docs/explanation/model/check.sh
   check python -m pytest "$@"
+}
+
+# Apart from the checks: what it says depends on the day, and on who can be asked.
+run_audit() {
+  install_for_tests
+  cd "$ROOT" || exit
+  if ! curl --fail --silent --location --max-time 10 --output /dev/null "$ADVISORIES"; then
+    warn "$ADVISORIES cannot be reached: nobody was asked for known weaknesses of the packages"
+    return
+  fi
+  export PATH=$VENV/bin:$PATH
+  local name
+  for name in runtime native; do
+    check pip-audit --progress-spinner off --disable-pip --require-hashes --requirement "requirements/$name.lock"
+  done
 }
 
 check() {

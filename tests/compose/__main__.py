@@ -5,6 +5,7 @@ Builds and starts the whole service under a project name and on ports of its own
 cancelled, restarts the broker, scales out, and removes everything again.
 """
 
+import json
 import os
 import subprocess
 import sys
@@ -70,6 +71,13 @@ class Stack:
     def received(self, timer_id: str) -> bool:
         return f"/{timer_id}" in self._receiver.get("/").json()
 
+    def containers(self, service: str) -> list[dict[str, Any]]:
+        """Return what the engine knows of a service's containers, running or not."""
+        ids = self.compose("ps", "--all", "--quiet", service).split()
+        inspected = subprocess.run(["docker", "inspect", *ids], stdout=subprocess.PIPE, text=True, check=True)
+        found: list[dict[str, Any]] = json.loads(inspected.stdout)
+        return found
+
     def consumers(self) -> int:
         return len(self.compose("ps", "--quiet", "--status", "running", "consumer").split())
 
@@ -89,9 +97,32 @@ def await_(what: str, condition: Callable[[], bool], *, timeout: float = 30.0) -
     print(f"compose: {what}", flush=True)
 
 
+def check_confinement(stack: Stack) -> None:
+    """What an attacker would find who got to run code in a container of ours."""
+    for service in ("provision", "api", "consumer"):
+        for container in stack.containers(service):
+            config, host = container["Config"], container["HostConfig"]
+            confined = (
+                config["User"] == "timers"
+                and host["ReadonlyRootfs"]
+                and host["CapDrop"] == ["ALL"]
+                and not host["CapAdd"]
+                and not host["Privileged"]
+                and "no-new-privileges:true" in host["SecurityOpt"]
+                and host["Memory"] > 0
+            )
+            if not confined:
+                raise Failure(f"{service} is not confined: {config['User']!r} {host}")
+    tried = stack.compose("exec", "--no-TTY", "api", "sh", "-c", "id -u; touch /app/x 2>/dev/null || echo read-only")
+    if tried.split() != ["10001", "read-only"]:
+        raise Failure(f"the api's container can do more than it should: {tried!r}")
+    print("compose: no root, no capabilities, nothing to write to", flush=True)
+
+
 def check(stack: Stack) -> None:
     stack.compose("up", "--detach", "--build", "--quiet-pull", "--scale", "consumer=2")
     await_("the api is ready", stack.ready, timeout=START_TIMEOUT)
+    check_confinement(stack)
 
     stack.schedule("cancelled", delay=4)
     stack.schedule("delivered", delay=2)
