@@ -10,6 +10,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import httpx2
@@ -24,7 +26,7 @@ from infra.rabbitmq.topology import Lane
 from tests.builders import make_hint, make_target, make_timer
 from tests.end_to_end.client import Client
 from tests.receiver import Receiver
-from tests.services import DynamoDB, RabbitMQ
+from tests.services import DynamoDB, RabbitMQ, new_rabbitmq
 from tests.stack import Member, Stack
 from timers.timer import Timer
 from timers.wheel import Level, slot
@@ -77,6 +79,13 @@ class Unreadable(pika.BasicProperties):
     def encode(self) -> list[bytes]:
         table = b"\x02atT" + struct.pack(">Q", 2**60)
         return [struct.pack(">HI", self.FLAG_HEADERS, len(table)) + table]
+
+
+@pytest.fixture(scope="module")
+def rabbitmq() -> Iterator[RabbitMQ]:
+    """A broker of this module's own, in which nobody else's timers come due."""
+    with TemporaryDirectory(prefix="timers-") as folder, new_rabbitmq(Path(folder)) as service:
+        yield service
 
 
 @contextmanager
