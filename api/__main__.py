@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import signal
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
+from types import FrameType
 from typing import Final
 
 import uvicorn
@@ -51,17 +54,54 @@ def app() -> FastAPI:
             queue.start()
             store = wiring.store(settings, table, metrics)
             metrics.gauge("timers_broker_connected", "1 where the broker can be used.", lambda: queue.connected)
-            check = TargetRules(wiring.destinations(settings), Guard(wiring.rules(settings))).check
+            queues = wiring.queues(settings, table, store, queue, metrics)
+            metrics.gauge("timers_waiting", "Requests that wait for timers of a pull queue.", lambda: queues.waiting)
             vault = wiring.vault(settings)
-            signers = wiring.signers(settings, table, vault)
             quota = CountedQuota(store, clock, settings.tenant_pending) if settings.tenant_pending else None
-            horizon_ms = settings.horizon * 1000
-            timers = Timers(store, queue, clock, random, horizon_ms, vault, check=check, signers=signers, quota=quota)
+            timers = Timers(
+                store,
+                queue,
+                clock,
+                random,
+                settings.horizon * 1000,
+                vault,
+                check=TargetRules(wiring.destinations(settings), Guard(wiring.rules(settings))).check,
+                signers=wiring.signers(settings, table, vault),
+                quota=quota,
+                arrivals=queues,
+            )
             rates = Rates(clock, settings.tenant_rate) if settings.tenant_rate else None
-            yield Parts(timers, Keyring(DynamoKeyStore(table), clock), rates, queue, metrics.page)
+            with _on_signal(queues.dismiss):
+                yield Parts(timers, queues, Keyring(DynamoKeyStore(table), clock), rates, queue, metrics.page)
+            await queues.stop()
             await queue.stop(_DRAIN_S)
 
-    return create_app(parts, pending=settings.api_pending, patience=settings.api_patience)
+    return create_app(parts, pending=settings.api_pending, waiting=settings.api_waiting, patience=settings.api_patience)
+
+
+@contextmanager
+def _on_signal(act: Callable[[], None]) -> Iterator[None]:
+    """
+    Act on a signal to stop, before the server does.
+
+    It waits for requests in progress before it tells the application: those that wait for timers, up to half a minute.
+    """
+    loop = asyncio.get_running_loop()
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(act)
+        handler = before[signal.Signals(number)]
+        if callable(handler):
+            handler(number, frame)
+
+    for number in before:
+        signal.signal(number, on_signal)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def main(settings: Settings) -> None:

@@ -9,13 +9,14 @@ from typing import Final
 
 from fastapi import FastAPI
 
-from api import batches, document, health, problems, routes
+from api import batches, document, health, problems, queues, routes
 from api.bounds import Bounds
 from api.door import Door
 from api.rates import Rates
 from api.stats import CachedStats
 from infra.keyring import Keyring
 from timers.call import VERSION
+from timers.queues import Queues
 from timers.service import Timers
 
 _TENANTS_AT_ONCE: Final = 2
@@ -27,6 +28,7 @@ class Parts:
     """What the application stands on; ``metrics`` returns Prometheus' page."""
 
     timers: Timers
+    queues: Queues
     keyring: Keyring
     rates: Rates | None
     broker: health.Broker
@@ -34,7 +36,7 @@ class Parts:
 
 
 def create_app(
-    parts: Callable[[], AbstractAsyncContextManager[Parts]], *, pending: int, patience: float = 30.0
+    parts: Callable[[], AbstractAsyncContextManager[Parts]], *, pending: int, waiting: int, patience: float = 30.0
 ) -> FastAPI:
     """
     Return the application; ``parts`` opens what it stands on, for its lifetime.
@@ -58,10 +60,11 @@ def create_app(
     )
     app.include_router(batches.router)
     app.include_router(routes.router)
+    app.include_router(queues.router)
     app.include_router(health.router)
     app.add_middleware(Door, pending=pending)
     # outermost: what is added last is asked first
-    app.add_middleware(Bounds, pending=_TENANTS_AT_ONCE * pending, patience=patience)
+    app.add_middleware(Bounds, pending=_TENANTS_AT_ONCE * pending, waiting=waiting, patience=patience)
     problems.install(app)
     app.openapi = lambda: document.of(app)  # type: ignore[method-assign]
     return app

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import re
+from dataclasses import dataclass
 from typing import Final
 
 from fastapi import HTTPException
@@ -16,7 +18,14 @@ _MAX_BYTES_HELD: Final = 4 * MAX_BATCH_BYTES
 _MAX_HEADERS: Final = 100
 _MAX_HEADER_BYTES: Final = 32 * 1024
 _BATCHES: Final = frozenset({"/v1/timers/batch", "/v1/timers/batch-cancel"})
+_LEASE: Final = re.compile(r"/v1/queues/[^/]*/lease")
 _ALWAYS: Final = frozenset({"/healthz", "/readyz", "/metrics"})
+
+
+@dataclass(slots=True)
+class _Places:
+    most: int
+    taken: int = 0
 
 
 class Bounds:
@@ -24,25 +33,34 @@ class Bounds:
     ASGI middleware.
 
     ``pending`` is how many requests may be in progress at once, ``patience`` how many seconds a body may take.
+    Requests that may wait for timers of a pull queue count by themselves, up to ``waiting``: neither kind keeps the
+    other out.
     """
 
-    def __init__(self, app: ASGIApp, *, pending: int, patience: float) -> None:
+    def __init__(self, app: ASGIApp, *, pending: int, waiting: int, patience: float) -> None:
         self._app = app
-        self._most = pending
+        self._pending = _Places(pending)
+        self._waiting = _Places(waiting)
         self._patience = patience
-        self._pending = 0
         self._held = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
-        elif _too_many_headers(scope):
+            return
+        if _too_many_headers(scope):
             await problem(431, "Too many or too large headers.")(scope, receive, send)
-        elif self._pending >= self._most and scope["path"] not in _ALWAYS:
+            return
+        places = self._waiting if may_wait(scope["path"]) else self._pending
+        if places.taken >= places.most and scope["path"] not in _ALWAYS:
             answer = problem(429, "Too many requests are in progress.", {"retry-after": "1"})
             await answer(scope, receive, send)
-        else:
+            return
+        places.taken += 1
+        try:
             await self._pass(scope, receive, send)
+        finally:
+            places.taken -= 1
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
         body = _Body(receive, MAX_BATCH_BYTES if scope["path"] in _BATCHES else MAX_REQUEST_BYTES, self._patience)
@@ -56,11 +74,9 @@ class Bounds:
             body.held += size
             return message
 
-        self._pending += 1
         try:
             await self._app(scope, bounded, send)
         finally:
-            self._pending -= 1
             self._held -= body.held
 
 
@@ -90,6 +106,11 @@ class _Body:
         if self.held + len(message.get("body", b"")) > self._most:
             raise HTTPException(413, f"This request has at most {self._most} bytes.", {"connection": "close"})
         return message
+
+
+def may_wait(path: str) -> bool:
+    """Whether a request to a path may wait for timers of a pull queue: such count by themselves."""
+    return _LEASE.fullmatch(path) is not None
 
 
 def _too_many_headers(scope: Scope) -> bool:

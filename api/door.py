@@ -11,6 +11,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import problems
+from api.bounds import may_wait
 from api.rates import Rates
 from infra.keyring import Keyring
 from timers import keys
@@ -39,7 +40,7 @@ class Door:
         verdict = await judge(scope, needed)
         if isinstance(verdict, Response):
             await verdict(scope, receive, send)
-        elif self._pending[verdict.tenant] >= self._most:
+        elif self._pending[verdict.tenant] >= self._most and not may_wait(scope["path"]):
             answer = problems.problem(429, "Too many requests of this tenant are in progress.", {"retry-after": "1"})
             await answer(scope, receive, send)
         else:
@@ -48,14 +49,15 @@ class Door:
 
     async def _count(self, tenant: str, scope: Scope, receive: Receive, send: Send) -> None:
         rates = rates_of(scope)
-        self._pending[tenant] += 1
+        counts = not may_wait(scope["path"])
+        self._pending[tenant] += counts
         try:
             if rates is None:
                 await self._app(scope, receive, send)
             else:
                 await self._pass_at_its_rate(rates, scope, receive, send)
         finally:
-            self._pending[tenant] -= 1
+            self._pending[tenant] -= counts
             if not self._pending[tenant]:
                 del self._pending[tenant]
 

@@ -21,6 +21,8 @@ from timers.errors import (
     IllegalTransition,
     Invalid,
     KeyReused,
+    LeaseEnded,
+    NotEmpty,
     Overloaded,
     PreconditionFailed,
     QuotaReached,
@@ -34,6 +36,8 @@ logger = logging.getLogger(__name__)
 _STATUS: Mapping[type[TimerError], int] = {
     Invalid: 422,
     TimerNotFound: 404,
+    LeaseEnded: 404,
+    NotEmpty: 409,
     AlreadyExists: 409,
     KeyReused: 422,
     IllegalTransition: 409,

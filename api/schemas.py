@@ -24,7 +24,7 @@ from timers.secret import BODY, NO_SECRETS, REDACTED, Secret
 from timers.service import Stats
 from timers.stamps import rfc3339
 from timers.state import State
-from timers.target import HttpTarget, LogTarget, Target, check_http, check_target, set_apart
+from timers.target import HttpTarget, LogTarget, QueueTarget, Target, check_http, check_target, set_apart
 from timers.timer import Spec, Timer
 
 _NULL: Final[JsonDict] = {"type": "null"}
@@ -148,6 +148,19 @@ class LogTargetIn(Strict):
         return check_target(LogTarget(_body(self.body, self.body_base64)))
 
 
+class QueueTargetIn(Strict):
+    """A pull queue: the timer waits there until a worker leases it."""
+
+    type: Literal["queue"]
+    queue: str = Field(pattern=f"^{limits.QUEUE_PATTERN.pattern}$", examples=["jobs"])
+    body: AnyBody = None
+    body_base64: Base64Body = None
+
+    def target(self, _: Mapping[str, Secret]) -> Target:
+        """Return the core's value. Raises Invalid."""
+        return check_target(QueueTarget(self.queue, _body(self.body, self.body_base64)))
+
+
 def _body(body: Any, body_base64: str | None) -> Body | None:
     if body is not None and body_base64 is not None:
         raise Invalid("/target/body_base64", "only one of body and body_base64")
@@ -165,9 +178,12 @@ def _type_of(target: object) -> str | None:
 
 
 UNKNOWN_TYPE: Final = "unknown_target_type"
-TARGETS: Final = {"http": HttpTargetIn, "amqp": AmqpTargetIn, "log": LogTargetIn}
+TARGETS: Final = {"http": HttpTargetIn, "amqp": AmqpTargetIn, "log": LogTargetIn, "queue": QueueTargetIn}
 TargetIn = Annotated[
-    Annotated[HttpTargetIn, Tag("http")] | Annotated[AmqpTargetIn, Tag("amqp")] | Annotated[LogTargetIn, Tag("log")],
+    Annotated[HttpTargetIn, Tag("http")]
+    | Annotated[AmqpTargetIn, Tag("amqp")]
+    | Annotated[LogTargetIn, Tag("log")]
+    | Annotated[QueueTargetIn, Tag("queue")],
     Discriminator(_type_of, custom_error_type=UNKNOWN_TYPE, custom_error_message=f"one of {', '.join(TARGETS)}"),
 ]
 
@@ -474,6 +490,8 @@ def _target_out(target: Target) -> dict[str, Any]:
             return _amqp_out(target)
         case LogTarget():
             return {"type": target.type, **_body_out(target.body)}
+        case QueueTarget():
+            return {"type": target.type, "queue": target.queue, **_body_out(target.body)}
 
 
 def _amqp_out(target: AmqpTarget) -> dict[str, Any]:

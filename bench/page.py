@@ -160,7 +160,7 @@ def _peer_section(report: Report) -> Iterator[str]:
 
 
 def _own_section(report: Report) -> Iterator[str]:
-    wanted = ["single", *_bursts(report), "steady 100", "steady 300", "cancel", "mixed", "idle"]
+    wanted = ["single", *_bursts(report), "steady 100", "steady 300", "cancel", "mixed", "pull", "idle"]
     wanted += [workload for workload in report.workloads() if workload.endswith("consumers")]
     yield "## The service alone"
     yield ""

@@ -11,12 +11,13 @@ from typing import Final
 from bench import ours, raw
 from bench.calls import Void
 from bench.http import Broken
+from bench.pulling import pull
 from bench.results import Outcome
 from bench.service import NAME, Service
 from bench.systems import System
 from bench.workloads import Bench, burst, single, steady, warm_up
 
-KINDS: Final = ("idle", "raw", "single", "burst", "steady", "cancel", "mixed", "scale")
+KINDS: Final = ("idle", "raw", "single", "burst", "steady", "cancel", "mixed", "pull", "scale")
 _IDLE_S: Final = 5.0
 _THOROUGH: Final = (NAME, "bullmq", "bullmq-synced")  #: do the great burst and single jobs as well
 _MEASURED: Final = 600.0  #: seconds kept free of due timers while something is measured with many pending
@@ -34,6 +35,7 @@ class Sizes:
     steady: Sequence[tuple[int, int]]
     cancel: int
     mixed: int
+    pull: int
     raw: int
     scale: Sequence[int]
     scale_burst: int
@@ -46,6 +48,7 @@ FULL: Final = Sizes(
     steady=((100, 15), (300, 15)),
     cancel=4_000,
     mixed=2_400,
+    pull=10_000,
     raw=5_000,
     scale=(1, 2, 4),
     scale_burst=4_000,
@@ -57,6 +60,7 @@ QUICK: Final = Sizes(
     steady=((100, 3),),
     cancel=400,
     mixed=400,
+    pull=500,
     raw=2_000,
     scale=(),
     scale_burst=0,
@@ -143,6 +147,7 @@ class Plan:
         return [
             ("cancel", lambda: ours.cancel(bench, service, sizes.cancel)),
             ("mixed", lambda: ours.mixed(bench, service, sizes.mixed)),
+            ("pull", lambda: pull(bench, service, sizes.pull)),
         ]
 
     async def _scales(self) -> None:

@@ -18,12 +18,11 @@ from timers.sealing import unseal
 from timers.settle import lapsed, settled
 from timers.signing import FixedSigners, NoSuchSecret
 from timers.state import State
-from timers.timer import Hint, Timer, lease_until_ms
+from timers.timer import AFTER_LEASE_MS, Hint, Timer, lease_until_ms
 
 logger = logging.getLogger(__name__)
 
 _TABLE_AWAY_MS: Final = 2_000
-_AFTER_LEASE_MS: Final = limits.CLOCK_SKEW_MS + 100
 _SETTLE_PAUSE_S: Final = 0.5
 
 
@@ -92,7 +91,7 @@ class Handler:
 
     async def _attempt(self, hint: Hint, *, redelivered: bool) -> _Attempted | None:
         try:
-            timer = await self._claim(hint)
+            timer = None if hint.pulled else await self._claim(hint)
         except Unavailable:
             await self._later(hint, self.clock.now_ms() + _TABLE_AWAY_MS)
             return None
@@ -119,12 +118,12 @@ class Handler:
         round before may be all that is left of a consumer that died with the timer in its hands.
         """
         if not redelivered and not hint.bounces:
-            self.drop(hint, "stale")
+            self._pass_by(hint)
             return
         try:
             timer = await self.store.get(hint.timer_id)
         except (TimerNotFound, BrokenTimer):
-            self.drop(hint, "stale")
+            self._pass_by(hint)
             return
         except Unavailable:
             await self._later(hint, self.clock.now_ms() + _TABLE_AWAY_MS)
@@ -132,12 +131,18 @@ class Handler:
         if timer.state is State.FIRING and timer.version == hint.version + 1:
             await self._wait_for_lease(hint, timer)
         else:
+            self._pass_by(hint)
+
+    def _pass_by(self, hint: Hint) -> None:
+        """Let go of what is stale; of a lease that is worth no word: most are committed before they end."""
+        if not hint.pulled:
             self.drop(hint, "stale")
 
     async def _wait_for_lease(self, hint: Hint, timer: Timer) -> None:
         now_ms = self.clock.now_ms()
         if not timer.lease_over(now_ms):
-            await self._later(hint, timer.lease_until_ms + _AFTER_LEASE_MS)
+            again = timer.lease_end_hint if hint.pulled else hint
+            await self._later(again, timer.lease_until_ms + AFTER_LEASE_MS)
             return
         try:
             await take_over(timer, self.store, self.queue, now_ms)
@@ -236,7 +241,7 @@ async def take_over(timer: Timer, store: TimerStore, queue: DelayQueue, now_ms: 
     except Conflict:
         return
     logger.warning("lease ran out", extra={"timer_id": timer.id, "state": after.state.value})
-    if not after.final:
+    if not after.final and after.queue is None:
         queue.put(after.hint)
 
 

@@ -38,6 +38,9 @@ _BEHIND: Final = 100
 _GRACE_WHEN_BEHIND_MS: Final = 60_000
 """Where consumers are behind, what is overdue is most likely in their hands: driving it again adds to the load."""
 
+_LEASES_REST_S: Final = 5.0
+"""How often leases of pull queues are looked at whose end nobody noticed."""
+
 _REPEAT_S: Final = 5.0
 """A frozen consumer may have got the hint: soon again, for another to get it, and then more and more seldom."""
 
@@ -95,6 +98,7 @@ class Keeper:
         self._loaded_after: Places = {}
         self._redriven_after: Places = {}
         self._rest_until: dict[int, float] = {}
+        self._leases_rest_until: dict[int, float] = {}
         self._overdue: dict[int, int] = {}
         self._driven: OrderedDict[tuple[str, int], tuple[int, float]] = OrderedDict()
 
@@ -124,6 +128,7 @@ class Keeper:
         for shard in list(self._shards.mine):
             await self._redrive(shard)
             await self._load(shard)
+            await self._end_leases(shard)
         return bool(self._loaded_after or self._redriven_after)
 
     async def _load(self, shard: int) -> None:
@@ -164,6 +169,16 @@ class Keeper:
         self._turn_page(shard, timers, self._redriven_after)
         if len(timers) < _PAGE:
             self._rest_until[shard] = self._clock.monotonic() + _REST_S
+
+    async def _end_leases(self, shard: int) -> None:
+        """Take back what workers of pull queues were given and never reported on."""
+        if self._clock.monotonic() < self._leases_rest_until.get(shard, 0.0):
+            return
+        now_ms = self._clock.now_ms()
+        timers = await self._store.lapsed(shard, until_ms=now_ms - CLOCK_SKEW_MS, limit=_PAGE)
+        await self._take_over([timer for timer in timers if timer.lease_over(now_ms)])
+        if len(timers) < _PAGE:
+            self._leases_rest_until[shard] = self._clock.monotonic() + _LEASES_REST_S
 
     async def _page(self, shard: int, from_ms: int, until_ms: int, places: Places) -> Sequence[Timer]:
         return await self._store.live(shard, from_ms=from_ms, until_ms=until_ms, limit=_PAGE, after=places.get(shard))

@@ -10,10 +10,10 @@ from dataclasses import replace
 
 from timers.errors import AlreadyExists, Conflict, TimerNotFound
 from timers.keys import Key
-from timers.ports import Clock, Counts, Filter, Page, Position, ShardLease
+from timers.ports import Clock, Counts, Filter, KnownQueues, Page, Position, QueueCounts, ShardLease
 from timers.signing import Secrets
 from timers.state import State
-from timers.timer import Hint, Timer
+from timers.timer import Hint, QueueName, Timer
 from timers.wheel import AIM_EARLY_MS, slot
 
 
@@ -57,11 +57,36 @@ class MemoryTimerStore:
             timer
             for timer in self.timers.values()
             if not timer.final
+            and timer.queue is None
             and slot(timer.id, self._shards) == shard
             and from_ms <= timer.next_attempt_at_ms < until_ms
             and timer.position > start
         ]
         return sorted(found, key=lambda timer: timer.position)[:limit]
+
+    async def lapsed(self, shard: int, *, until_ms: int, limit: int) -> Sequence[Timer]:
+        found = [
+            timer
+            for timer in self.timers.values()
+            if timer.state is State.FIRING
+            and timer.lease is not None
+            and slot(timer.id, self._shards) == shard
+            and timer.lease_until_ms < until_ms
+        ]
+        return sorted(found, key=lambda timer: timer.position)[:limit]
+
+    async def waiting(self, queue: QueueName, *, limit: int) -> Sequence[Position]:
+        found = sorted(timer.position for timer in self._of(queue, State.SCHEDULED))
+        return [Position(*position) for position in found[:limit]]
+
+    async def count_queue(self, queue: QueueName, *, now_ms: int) -> QueueCounts:
+        times = [timer.next_attempt_at_ms for timer in self._of(queue, State.SCHEDULED)]
+        ready = [at_ms for at_ms in times if at_ms <= now_ms]
+        leased = len(self._of(queue, State.FIRING))
+        return QueueCounts(len(times) - len(ready), len(ready), leased, min(ready, default=None))
+
+    def _of(self, queue: QueueName, state: State) -> list[Timer]:
+        return [timer for timer in self.timers.values() if timer.queue == queue and timer.state is state]
 
     async def select(self, wanted: Filter, *, after: Position | None, limit: int) -> Page:
         start = (after.at_ms, after.timer_id) if after else (-1, "")
@@ -78,7 +103,7 @@ class MemoryTimerStore:
         overdue = [
             timer.next_attempt_at_ms
             for timer in timers
-            if timer.state is State.SCHEDULED and timer.next_attempt_at_ms < now_ms - grace_ms
+            if timer.state is State.SCHEDULED and timer.queue is None and timer.next_attempt_at_ms < now_ms - grace_ms
         ]
         by_state = {state: sum(timer.state is state for timer in timers) for state in State}
         return Counts(by_state, len(overdue), min(overdue, default=None))
@@ -118,6 +143,35 @@ class MemoryKeyStore:
             return False
         self._keys[key_id] = replace(self._keys[key_id], revoked_at_ms=at_ms)
         return True
+
+
+class MemoryQueueRegistry:
+    """Queues in a dict."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, KnownQueues] = {}
+
+    async def read(self, tenant: str) -> KnownQueues:
+        return self._known.get(tenant, KnownQueues())
+
+    async def add(self, queue: QueueName, *, most: int) -> bool:
+        known = await self.read(queue.tenant)
+        if queue.name not in known.names and len(known.names) >= most:
+            return False
+        self._known[queue.tenant] = replace(known, names=known.names | {queue.name})
+        return True
+
+    async def pause(self, queue: QueueName) -> None:
+        known = await self.read(queue.tenant)
+        self._known[queue.tenant] = replace(known, paused=known.paused | {queue.name})
+
+    async def resume(self, queue: QueueName) -> None:
+        known = await self.read(queue.tenant)
+        self._known[queue.tenant] = replace(known, paused=known.paused - {queue.name})
+
+    async def remove(self, queue: QueueName) -> None:
+        known = await self.read(queue.tenant)
+        self._known[queue.tenant] = KnownQueues(known.names - {queue.name}, known.paused - {queue.name})
 
 
 class MemoryShardLeases:

@@ -52,6 +52,9 @@ class Metrics:
         self._dropped = Counter("timers_dropped", "Messages dropped, by reason.", ["reason"], registry=registry)
         self._drops = {reason: self._dropped.labels(reason) for reason in DROPPED}
         self._broken = Counter("timers_broken", "Items of the table that are no timers.", registry=registry)
+        self._leases = Counter(
+            "timers_leases", "Leases of pull queues, by what became of them.", ["event"], registry=registry
+        )
 
     def gauge(self, name: str, help_text: str, read: Callable[[], float]) -> None:
         """Show what ``read`` returns at the time the page is asked for."""
@@ -109,6 +112,14 @@ class Metrics:
     def met_broken(self) -> None:
         """Count an item of the table that is none of ours."""
         self._broken.inc()
+
+    def leased(self, count: int) -> None:
+        """Count timers that workers were given."""
+        self._leases.labels("leased").inc(count)
+
+    def settled(self, outcome: str) -> None:
+        """Count what a worker did with a lease: committed, rejected, extended."""
+        self._leases.labels(outcome).inc()
 
 
 def _outcome(timer: Timer) -> str:

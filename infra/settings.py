@@ -102,6 +102,12 @@ class Settings(BaseModel):
         0.0, ge=0, le=1_000_000, description="Requests a second per tenant and api process, batch items too; 0: any."
     )
     tenant_pending: int = Field(0, ge=0, le=1_000_000_000, description="Live timers per tenant; 0: any.")
+    api_waiting: int = Field(
+        1000, ge=1, le=100_000, description="Requests that wait for timers per api process; more get 429."
+    )
+    queue_capacity: int = Field(
+        0, ge=0, le=1_000_000_000, description="Live timers in one pull queue, about; more get 429. 0: no end."
+    )
     consumer_host: str = Field("127.0.0.1", min_length=1, description="Address of a consumer's health page.")
     consumer_port: int = Field(8100, ge=0, le=65535, description="Port of a consumer's health page; 0: none.")
     rabbitmq_url: Annotated[str, AfterValidator(_amqp)] = Field(

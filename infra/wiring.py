@@ -19,6 +19,7 @@ from infra.dynamodb import schema
 from infra.dynamodb.client import AWS, Table
 from infra.dynamodb.expiry import DynamoExpiry
 from infra.dynamodb.leases import DynamoShardLeases
+from infra.dynamodb.queues import DynamoQueueRegistry
 from infra.dynamodb.signing import DynamoSecretStore
 from infra.dynamodb.store import DynamoTimerStore
 from infra.guard import AddressList, HostList, PortList, Rules
@@ -30,6 +31,8 @@ from infra.settings import BadSettings, Settings
 from infra.signing import Signing
 from infra.vault import AesVault, KeyProvider, LocalKeys, parse_keys
 from timers.errors import TimerError
+from timers.ports import DelayQueue, TimerStore
+from timers.queues import Queues
 from timers.signature import parse_secrets
 from timers.timer import Timer
 
@@ -135,6 +138,21 @@ def signers(settings: Settings, client: Table, sealed_with: AesVault | None) -> 
     """Return what calls are signed with."""
     default = parse_secrets(settings.signing_secret.get_secret_value())
     return Signing(DynamoSecretStore(client), sealed_with, SystemClock(), default)
+
+
+def queues(settings: Settings, client: Table, timers: TimerStore, wheel: DelayQueue, metrics: Metrics) -> Queues:
+    """Return the pull queues."""
+    return Queues(
+        timers,
+        DynamoQueueRegistry(client),
+        wheel,
+        SystemClock(),
+        UNPREDICTABLE,
+        horizon_ms=settings.horizon * 1000,
+        waiting=settings.api_waiting,
+        capacity=settings.queue_capacity,
+        observer=metrics,
+    )
 
 
 def lanes(settings: Settings) -> list[Lane]:

@@ -17,8 +17,8 @@ from timers.ports import Action, Call, Clock
 from timers.retry import Answer, RetryPolicy
 from timers.secret import Sealed
 from timers.state import State
-from timers.target import HttpTarget, LogTarget
-from timers.timer import Attempt, Hint, Spec, Timer
+from timers.target import HttpTarget, LogTarget, QueueTarget
+from timers.timer import Attempt, Hint, Lease, Spec, Timer
 
 NOW_MS: Final = 1_800_000_000_000
 
@@ -44,6 +44,16 @@ def make_hint(timer_id: str = "timer-1", **changes: Any) -> Hint:
 
 def make_attempt(number: int = 1, **changes: Any) -> Attempt:
     return replace(Attempt(number, NOW_MS, NOW_MS + 5, 3, 503, None), **changes)
+
+
+def make_queued(timer_id: str = "timer-1", queue: str = "jobs", **changes: Any) -> Timer:
+    """Return a timer of a pull queue that is due NOW_MS."""
+    return make_timer(timer_id, target=QueueTarget(queue), **changes)
+
+
+def make_leased(timer_id: str = "timer-1", *, until_ms: int = NOW_MS + 30_000, **changes: Any) -> Timer:
+    """Return a timer of a pull queue that was leased NOW_MS."""
+    return make_queued(timer_id, **changes).leased(Lease("0123456789abcdef" * 2, NOW_MS), until_ms)
 
 
 class FakeClock:
@@ -124,6 +134,10 @@ class Unobserving:
 
     def redriven(self, count: int) -> None: ...
 
+    def leased(self, count: int) -> None: ...
+
+    def settled(self, outcome: str) -> None: ...
+
 
 async def turns(count: int = 10) -> None:
     """Let the loop run until whatever is ready has gone on."""
@@ -169,7 +183,8 @@ _messages: Final = st.builds(
 amqp_targets: Final = _messages | st.builds(
     replace, _messages, redeliveries_left=st.integers(0, 1_000), dead_letter=destinations
 )
-targets: Final = http_targets | amqp_targets | st.builds(LogTarget, bodies)
+queue_targets: Final = st.builds(QueueTarget, st.sampled_from(["jobs", "mail"]), bodies)
+targets: Final = http_targets | amqp_targets | queue_targets | st.builds(LogTarget, bodies)
 attempts: Final = st.builds(
     Attempt,
     number=st.integers(1, 100),
@@ -195,5 +210,6 @@ timers: Final = st.builds(
     attempts_made=st.integers(0, 100),
     lease_until_ms=_TIMES,
     request=st.none() | _TEXT | st.builds(Sealed, _TEXT),
+    lease=st.none() | st.builds(Lease, st.just("0123456789abcdef" * 2), _TIMES),
     trace=st.none() | st.just("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
 )

@@ -10,7 +10,7 @@ from timers.amqp import AmqpTarget
 from timers.ports import Action, Call, Echo, Message
 from timers.signature import sign
 from timers.stamps import rfc3339
-from timers.target import HttpTarget, LogTarget
+from timers.target import HttpTarget, LogTarget, QueueTarget
 from timers.timer import Timer
 
 VERSION = "0.1.0"
@@ -42,6 +42,8 @@ def action_for(
         case LogTarget(body):
             text = body.text[:_ECHOED] if body else ""
             return Echo(timer.id, text, timer.attempts_made + 1, lateness_ms)
+        case QueueTarget():
+            raise ValueError("nobody is called for a timer of a pull queue")
 
 
 def call_for(

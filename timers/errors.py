@@ -6,6 +6,8 @@ The error tree. Nothing foreign (boto3's, pika's, aiohttp's errors) leaves ``inf
     ├── TimerNotFound       404
     ├── AlreadyExists       409  the chosen id is taken
     ├── KeyReused           422  an idempotency key came again with another request
+    ├── LeaseEnded          404  no lease of this queue has such a token (any more)
+    ├── NotEmpty            409  a queue with timers cannot be deleted
     ├── IllegalTransition   409  too late, or not in a state that allows this
     ├── PreconditionFailed  412  If-Match / If-None-Match does not hold
     ├── BrokenTimer         500  what is stored is not a timer
@@ -55,6 +57,20 @@ class KeyReused(TimerError):
 
     def __init__(self) -> None:
         super().__init__("this Idempotency-Key was used with another body")
+
+
+class LeaseEnded(TimerError):
+    """No lease has this token: it never was one, or its time is over and the timer somebody else's."""
+
+    def __init__(self) -> None:
+        super().__init__("no lease of this queue has this token; it may have ended")
+
+
+class NotEmpty(TimerError):
+    """A queue has timers."""
+
+    def __init__(self, queue: str) -> None:
+        super().__init__(f"the queue {queue!r} has timers; purge it first")
 
 
 class IllegalTransition(TimerError):

@@ -6,6 +6,12 @@ import re
 from typing import Final
 
 ID_PATTERN: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+QUEUE_PATTERN: Final = re.compile(r"[a-z0-9._-]{1,64}")
+MAX_QUEUES: Final = 1_000  #: of one tenant
+MAX_LEASES: Final = 100  #: in one request, of a pull queue
+MAX_WAIT_S: Final = 30.0  #: of a request for leases
+MIN_LEASE_S: Final = 1.0
+MAX_LEASE_S: Final = 12 * 3600.0
 MAX_DELAY_MS: Final = 10 * 366 * 24 * 3600 * 1000  #: ten years, leap days included
 MAX_BODY_BYTES: Final = 256 * 1024
 MAX_ITEM_BYTES: Final = 400 * 1000  #: DynamoDB's bound on one item

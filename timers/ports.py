@@ -13,7 +13,7 @@ from timers.secret import Sealed
 from timers.signing import Secrets
 from timers.state import State
 from timers.tenant import DEFAULT
-from timers.timer import Hint, Timer
+from timers.timer import Hint, QueueName, Timer
 
 
 class Clock(Protocol):
@@ -78,6 +78,21 @@ class Counts:
     oldest_due_ms: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class QueueCounts:
+    """How many timers of a pull queue wait for their time, are ready, are leased; the planned time of the oldest."""
+
+    scheduled: int
+    ready: int
+    leased: int
+    oldest_ready_ms: int | None
+
+    @property
+    def live(self) -> int:
+        """All of them."""
+        return self.scheduled + self.ready + self.leased
+
+
 class TimerStore(Protocol):
     """
     The truth. Every method raises Unavailable where the store does not answer in time.
@@ -116,9 +131,30 @@ class TimerStore(Protocol):
         """
         Return up to ``limit`` live timers of a shard planned within ``[from_ms, until_ms)``, soonest first.
 
+        Timers of pull queues are not among them: nobody has to be told of those.
         ``after`` is the place of the last one of the page before. Fewer than ``limit``: there are no more.
         May miss the writes of the last second.
         """
+        ...
+
+    async def lapsed(self, shard: int, *, until_ms: int, limit: int) -> Sequence[Timer]:
+        """
+        Return up to ``limit`` timers of a shard's pull queues whose lease ends before ``until_ms``, soonest first.
+
+        May miss the writes of the last second.
+        """
+        ...
+
+    async def waiting(self, queue: QueueName, *, limit: int) -> Sequence[Position]:
+        """
+        Return the places of the ``limit`` soonest scheduled timers of a pull queue, due or not, in order of time.
+
+        May miss the writes of the last second, and have what they took away.
+        """
+        ...
+
+    async def count_queue(self, queue: QueueName, *, now_ms: int) -> QueueCounts:
+        """Return how many timers a pull queue has. May miss the writes of the last second."""
         ...
 
     async def select(self, wanted: Filter, *, after: Position | None, limit: int) -> Page:
@@ -311,4 +347,48 @@ class ShardLeases(Protocol):
 
     async def clear(self) -> None:
         """Forget every lease, and with it how far each shard is loaded: the wheel has lost its hints."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class KnownQueues:
+    """The pull queues of a tenant, and which of them give nothing out."""
+
+    names: frozenset[str] = frozenset()
+    paused: frozenset[str] = frozenset()
+
+
+class Arrivals(Protocol):
+    """The door to the pull queues."""
+
+    async def admit(self, queue: QueueName) -> None:
+        """Let a timer into a queue. Raises Overloaded where it is full, Invalid where there are too many."""
+        ...
+
+    def arrived(self, timer: Timer) -> None:
+        """Be told of a timer that waits in a queue from now on."""
+        ...
+
+
+class QueueRegistry(Protocol):
+    """Which pull queues there are. Every method raises Unavailable; each write is atomic."""
+
+    async def read(self, tenant: str) -> KnownQueues:
+        """Return a tenant's queues as of the latest write."""
+        ...
+
+    async def add(self, queue: QueueName, *, most: int) -> bool:
+        """Add a queue, unless its tenant has ``most`` others; returns whether it is there now."""
+        ...
+
+    async def pause(self, queue: QueueName) -> None:
+        """Have a queue give nothing out."""
+        ...
+
+    async def resume(self, queue: QueueName) -> None:
+        """Undo a pause."""
+        ...
+
+    async def remove(self, queue: QueueName) -> None:
+        """Forget a queue."""
         ...

@@ -10,7 +10,19 @@ from typing import Final
 
 from timers import limits
 from timers.errors import AlreadyExists, Conflict, KeyReused, PreconditionFailed, TimerNotFound, Unavailable
-from timers.ports import Clock, Counts, DelayQueue, Filter, Page, Position, Quota, Signers, TimerStore, Vault
+from timers.ports import (
+    Arrivals,
+    Clock,
+    Counts,
+    DelayQueue,
+    Filter,
+    Page,
+    Position,
+    Quota,
+    Signers,
+    TimerStore,
+    Vault,
+)
 from timers.putting import AS_ASKED, Putting
 from timers.sealing import request_of, seal
 from timers.signing import FixedSigners
@@ -116,6 +128,7 @@ class Timers:
     check: Callable[[Target], None] = _anything
     signers: Signers = _UNSIGNED
     quota: Quota | None = None
+    arrivals: Arrivals | None = None
 
     def of(self, tenant: str) -> Timers:
         """Return the use cases of another tenant."""
@@ -134,6 +147,7 @@ class Timers:
         timer = Timer.create(self._id(name or uuid7(now_ms, self.random)), spec, now_ms, request)
         await self._admit()
         timer = await self._ready(timer, None)
+        await self._let_in(None, timer)
         await self.store.create(timer)
         self._announce(timer)
         return timer
@@ -243,7 +257,8 @@ class Timers:
         now_ms = self.clock.now_ms()
         counts = await self.store.count(tenant=self.tenant, now_ms=now_ms, grace_ms=GRACE_MS)
         latest = await self.store.delivered(tenant=self.tenant, since_ms=now_ms - RECENT_MS, limit=_SAMPLE)
-        lateness = sorted(attempt.lateness_ms for timer in latest for attempt in timer.attempts if attempt.number == 1)
+        called = [timer for timer in latest if timer.queue is None]  # a worker comes when it likes
+        lateness = sorted(attempt.lateness_ms for timer in called for attempt in timer.attempts if attempt.number == 1)
         overdue_ms = None if counts.oldest_due_ms is None else now_ms - counts.oldest_due_ms
         return Stats(counts, overdue_ms, tuple(lateness))
 
@@ -281,6 +296,7 @@ class Timers:
 
     async def _save(self, before: Timer, after: Timer) -> Timer:
         after = await self._ready(after, before)
+        await self._let_in(before, after)
         await self.store.save(before, after)
         self._announce(after)
         return after
@@ -292,8 +308,20 @@ class Timers:
             await self.signers.check(self.tenant, named)
         return await seal(timer, self.vault)
 
+    async def _let_in(self, before: Timer | None, after: Timer) -> None:
+        """Ask for a place in a pull queue, where ``after`` needs one that ``before`` has not."""
+        if after.queue is None or after.final or self.arrivals is None:
+            return
+        if before is None or before.final or before.queue != after.queue:
+            await self.arrivals.admit(after.queue)
+
     def _announce(self, timer: Timer) -> None:
-        if not timer.final and timer.next_attempt_at_ms - self.clock.now_ms() <= self.horizon_ms:
+        if timer.final:
+            return
+        if timer.queue is not None:
+            if self.arrivals is not None:
+                self.arrivals.arrived(timer)
+        elif timer.next_attempt_at_ms - self.clock.now_ms() <= self.horizon_ms:
             self.queue.put(timer.hint)
 
 

@@ -31,6 +31,7 @@ class Event(StrEnum):
     SUCCEED = "succeed"
     RETRY = "be retried"
     RELEASE = "be released"
+    EXTEND = "be extended"
     LEASE_END = "lose its lease"
     GIVE_UP = "be given up"
     REPLAY = "be replayed"
@@ -49,6 +50,7 @@ TRANSITIONS: Final[dict[State, dict[Event, State]]] = {
         Event.SUCCEED: State.DELIVERED,
         Event.RETRY: State.SCHEDULED,
         Event.RELEASE: State.SCHEDULED,
+        Event.EXTEND: State.FIRING,
         Event.LEASE_END: State.SCHEDULED,
         Event.GIVE_UP: State.DEAD,
     },

@@ -15,6 +15,8 @@ from timers.errors import Invalid
 from timers.secret import ALWAYS_SECRET, BODY, NO_SECRETS, REDACTED, Secret
 
 METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
+PULLED: Final = "queue:"
+"""What the key of a pull queue begins with, and no other target's."""
 
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _UNSAFE_IN_URL: Final = re.compile(r"[\x00-\x20\x7f\\]")
@@ -95,7 +97,33 @@ class LogTarget:
     key: ClassVar = "log"
 
 
-Target = HttpTarget | AmqpTarget | LogTarget
+@dataclass(frozen=True, slots=True)
+class QueueTarget:
+    """A pull queue: nobody is called, workers come and fetch."""
+
+    queue: str
+    body: Body | None = field(default=None, repr=False)
+
+    type: ClassVar = "queue"
+    signed: ClassVar = False
+    secrets: ClassVar = NO_SECRETS
+    signing_key: ClassVar = None
+    timeout_ms: ClassVar = 0
+
+    @property
+    def key(self) -> str:
+        """Which receiver this is."""
+        return f"{PULLED}{self.queue}"
+
+
+Target = HttpTarget | AmqpTarget | LogTarget | QueueTarget
+
+
+def check_queue(name: str, pointer: str = "/target/queue") -> str:
+    """Return ``name`` if a pull queue can have it, else raise Invalid."""
+    if not limits.QUEUE_PATTERN.fullmatch(name):
+        raise Invalid(pointer, f"a queue's name matches {limits.QUEUE_PATTERN.pattern}")
+    return name
 
 
 def check_url(url: str) -> str:
@@ -176,6 +204,8 @@ def check_target(target: Target) -> Target:
             return check_amqp(target)
         case LogTarget():
             return LogTarget(check_body(target.body))
+        case QueueTarget():
+            return QueueTarget(check_queue(target.queue), check_body(target.body))
 
 
 def check_http(target: HttpTarget) -> HttpTarget:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from hmac import compare_digest
 from typing import Any, Final, Self
 
 from timers import limits
 from timers.retry import Answer, RetryPolicy
 from timers.secret import Sealed
 from timers.state import FINAL, Event, State, advance
-from timers.target import Target
+from timers.target import PULLED, QueueTarget, Target
 from timers.tenant import name_of, tenant_of
+
+AFTER_LEASE_MS: Final = limits.CLOCK_SKEW_MS + 100
+"""How long after a lease's end somebody looks at it."""
 
 MOST_BOUNCES: Final = 30
 
@@ -41,6 +45,22 @@ class Spec:
 
 
 @dataclass(frozen=True, slots=True)
+class QueueName:
+    """A pull queue, by its tenant and what that calls it."""
+
+    tenant: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A worker's hold on a timer of a pull queue: whoever knows ``key`` has it."""
+
+    key: str = field(repr=False)
+    started_at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class Hint:
     """
     What travels through the wheel: "look at this timer now".
@@ -56,6 +76,11 @@ class Hint:
     target_key: str
     bounces: int = 0
     """How often it was sent round again because its target was busy."""
+
+    @property
+    def pulled(self) -> bool:
+        """Whether its timer is of a pull queue: then it says "look whether this lease has ended"."""
+        return self.target_key.startswith(PULLED)
 
     def sent_round(self) -> Hint:
         """Return this hint for one more round."""
@@ -84,6 +109,8 @@ class Timer:
     trace: str | None = None
     request: str | Sealed | None = None
     """The fingerprint of the request that created it under an idempotency key; sealed where it has secrets."""
+    lease: Lease | None = None
+    """Who has it, or has had it delivered; of a pull queue only."""
 
     @classmethod
     def create(cls, timer_id: str, spec: Spec, now_ms: int, request: str | Sealed | None = None) -> Self:
@@ -120,8 +147,15 @@ class Timer:
 
     @property
     def listed_at_ms(self) -> int:
-        """The time it is listed by: of the next attempt while it is live, then its due time."""
-        return self.due_at_ms if self.final else self.next_attempt_at_ms
+        """The time it is listed by: of the next attempt or of its lease's end while it is live, then its due time."""
+        if self.final:
+            return self.due_at_ms
+        return self.next_attempt_at_ms if self.lease is None else self.lease_until_ms
+
+    @property
+    def queue(self) -> QueueName | None:
+        """The pull queue it waits in, None where its target is called."""
+        return QueueName(self.tenant, self.target.queue) if isinstance(self.target, QueueTarget) else None
 
     def remaining_ms(self, now_ms: int) -> int | None:
         """Return how long it is until the next attempt; None where there is none to come."""
@@ -136,6 +170,12 @@ class Timer:
     def hint(self) -> Hint:
         """The message for the wheel."""
         return Hint(self.id, self.version, self.next_attempt_at_ms, self.target.timeout_ms, self.target.key)
+
+    @property
+    def lease_end_hint(self) -> Hint:
+        """The message for the wheel that has somebody look whether this lease has ended."""
+        at_ms = self.lease_until_ms + AFTER_LEASE_MS
+        return Hint(self.id, self.version - 1, at_ms, self.target.timeout_ms, self.target.key, bounces=1)
 
     def replaced(self, spec: Spec, now_ms: int) -> Timer:
         """Return this timer asked for anew, its history dropped."""
@@ -166,6 +206,14 @@ class Timer:
         """Return this timer firing, nobody else's until the lease ends."""
         return self._moved(Event.CLAIM, now_ms, lease_until_ms=lease_until_ms)
 
+    def leased(self, lease: Lease, until_ms: int) -> Timer:
+        """Return this timer of a pull queue firing, in the hands of whoever has the lease."""
+        return self._moved(Event.CLAIM, lease.started_at_ms, lease=lease, lease_until_ms=until_ms)
+
+    def extended(self, lease_until_ms: int, now_ms: int) -> Timer:
+        """Return this leased timer with another end of its lease."""
+        return self._moved(Event.EXTEND, now_ms, lease_until_ms=lease_until_ms)
+
     def succeeded(self, attempt: Attempt, now_ms: int) -> Timer:
         """Return this timer delivered by ``attempt``."""
         return self._attempted(Event.SUCCEED, attempt, now_ms)
@@ -180,7 +228,7 @@ class Timer:
 
     def released(self, now_ms: int) -> Timer:
         """Return this claimed timer scheduled as before: no call was made."""
-        return self._moved(Event.RELEASE, now_ms, lease_until_ms=0)
+        return self._moved(Event.RELEASE, now_ms, lease=None, lease_until_ms=0)
 
     def lapsed(self, attempt: Attempt, at_ms: int, now_ms: int) -> Timer:
         """Return this timer scheduled for ``at_ms``: its claimer died in ``attempt``, whose outcome is unknown."""
@@ -188,14 +236,18 @@ class Timer:
 
     def lost_attempt(self) -> Attempt:
         """Return the attempt of a claimer that never reported back."""
-        started = max(self.updated_at_ms, self.next_attempt_at_ms)  # it is claimed a little before its time
+        if self.lease is not None:
+            started, error = self.lease.started_at_ms, "the lease ended; what became of the work is unknown"
+        else:
+            started = max(self.updated_at_ms, self.next_attempt_at_ms)  # it is claimed a little before its time
+            error = "the consumer died during this attempt; its outcome is unknown"
         return Attempt(
             number=self.attempts_made + 1,
             started_at_ms=started,
             finished_at_ms=self.lease_until_ms,
             lateness_ms=started - self.next_attempt_at_ms,
             status=None,
-            error="the consumer died during this attempt; its outcome is unknown",
+            error=error,
         )
 
     def attempt(self, answer: Answer, started_at_ms: int, finished_at_ms: int) -> Attempt:
@@ -213,9 +265,15 @@ class Timer:
         """Whether its claimer must be dead, by a clock that may be off by CLOCK_SKEW_MS."""
         return self.state is State.FIRING and now_ms > self.lease_until_ms + limits.CLOCK_SKEW_MS
 
+    def leased_as(self, key: str) -> bool:
+        """Whether the latest lease has this key."""
+        return self.lease is not None and compare_digest(self.lease.key, key)
+
     def _attempted(self, event: Event, attempt: Attempt, now_ms: int, **changes: Any) -> Timer:
         kept = (*self.attempts, attempt)[-limits.KEPT_ATTEMPTS :]
         changes |= {"attempts": kept, "attempts_made": attempt.number, "lease_until_ms": 0}
+        if event is not Event.SUCCEED:  # whoever committed may ask again
+            changes["lease"] = None
         return self._moved(event, now_ms, **changes)
 
     def _moved(self, event: Event, now_ms: int, **changes: Any) -> Timer:

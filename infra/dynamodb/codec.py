@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from infra.dynamodb.client import Item
-from infra.dynamodb.schema import partition, shard_key, tenant_key
+from infra.dynamodb.schema import QUEUE_SHARDS, partition, queue_key, shard_key, tenant_key
 from infra.dynamodb.soundness import is_sound
+from infra.dynamodb.statements import GONE
 from timers import limits
 from timers.amqp import AmqpTarget, Destination
 from timers.body import Body, BodyKind
@@ -16,9 +17,9 @@ from timers.errors import BrokenTimer, Invalid
 from timers.retry import RetryPolicy
 from timers.secret import Sealed, Secret
 from timers.state import State
-from timers.target import HttpTarget, LogTarget, Target
+from timers.target import HttpTarget, LogTarget, QueueTarget, Target
 from timers.tenant import DEFAULT
-from timers.timer import Attempt, Timer
+from timers.timer import Attempt, Lease, Timer
 from timers.wheel import slot
 
 _NEVER: Final = 253_402_300_799  # the year 9999, in seconds: a replayed timer must not expire
@@ -34,13 +35,16 @@ def encode(timer: Timer, *, shards: int, retention_ms: int) -> Item:
 
 
 def changes(before: Timer, after: Timer, *, shards: int, retention_ms: int) -> Item:
-    """Return the attributes that differ. Raises Invalid where the item would be too large."""
+    """Return the attributes that differ, those that went as GONE. Raises Invalid where the item would be too large."""
+    old, new = _moving(before, shards, retention_ms), _moving(after, shards, retention_ms)
+    gone: Item = {name: GONE for name in old if name not in new}
     if _asked(after) != _asked(before):
         item = _whole(after, shards, retention_ms)
         del item["id"]
-        return item
-    old, new = _moving(before, shards, retention_ms), _moving(after, shards, retention_ms)
-    changed = {name: value for name, value in new.items() if old[name] != value}
+        return item | gone
+    changed = gone | {name: value for name, value in new.items() if old.get(name) != value}
+    if "at_ms" in changed:  # the time of the next attempt is stored only where it is another one
+        changed["next_attempt_at_ms"] = new["next_attempt_at_ms"]
     if after.attempts != before.attempts:
         changed["attempts"] = {"S": _attempts_text(after)}
     return changed
@@ -74,6 +78,7 @@ def _decode(item: Mapping[str, Any]) -> Timer:
         lease_until_ms=int(item.get("lease_until_ms", _ZERO)["N"]),
         trace=spec["trace"],
         request=Sealed(str(spec["sealed_request"])) if "sealed_request" in spec else spec.get("request"),
+        lease=_lease(item),
     )
     if timer.listed_at_ms != at_ms or not is_sound(timer):
         raise ValueError("a value is out of bounds")
@@ -85,6 +90,11 @@ def _parsed(text: str) -> Any:
     if "\\u" in text:
         json.dumps(value, ensure_ascii=False).encode()  # half of a surrogate pair can only be written as an escape
     return value
+
+
+def _lease(item: Mapping[str, Any]) -> Lease | None:
+    started_at_ms, _, key = item.get("lease", _EMPTY)["S"].partition(" ")
+    return Lease(key, int(started_at_ms)) if started_at_ms else None
 
 
 def _target(fields: Mapping[str, Any]) -> Target:
@@ -106,6 +116,8 @@ def _target(fields: Mapping[str, Any]) -> Target:
             return _amqp_target(fields, body)
         case LogTarget.type:
             return LogTarget(body)
+        case QueueTarget.type:
+            return QueueTarget(fields["queue"], body)
         case other:
             raise ValueError(f"no target has the type {other!r}")
 
@@ -141,9 +153,9 @@ def _asked(timer: Timer) -> tuple[object, ...]:
 def _moving(timer: Timer, shards: int, retention_ms: int) -> Item:
     """Return the attributes that moves change, cheap to compare."""
     final = timer.final
-    shard = shard_key(partition(timer.state), slot(timer.id, shards))
+    shard = shard_key(partition(timer), slot(timer.id, shards))
     tenant = timer.tenant
-    return {
+    moving: Item = {
         **({} if tenant == DEFAULT else {"tenant_shard": {"S": tenant_key(tenant, shard)}}),
         "state": {"S": timer.state.value},
         "version": _number(timer.version),
@@ -153,9 +165,14 @@ def _moving(timer: Timer, shards: int, retention_ms: int) -> Item:
         "next_attempt_at_ms": _number(timer.next_attempt_at_ms),
         "attempts_made": _number(timer.attempts_made),
         "lease_until_ms": _number(timer.lease_until_ms),
+        "lease": {"S": f"{timer.lease.started_at_ms} {timer.lease.key}"} if timer.lease else _EMPTY,
         "updated_at_ms": _number(timer.updated_at_ms),
         "expires_at": _number((timer.updated_at_ms + retention_ms) // 1000 if final else _NEVER),
     }
+    if timer.queue is not None and not final:
+        leased = timer.state is State.FIRING
+        moving["queue_shard"] = {"S": queue_key(timer.queue, slot(timer.id, QUEUE_SHARDS), leased=leased)}
+    return moving
 
 
 def _spec_text(timer: Timer) -> str:
@@ -184,17 +201,24 @@ def _target_fields(target: Target) -> dict[str, Any]:
             if target.signing_key is not None:
                 fields["signing_key"] = target.signing_key
         case AmqpTarget():
-            fields |= {"type": target.type, "to": [target.to.exchange, target.to.routing_key]}
-            fields |= {"headers": dict(target.headers), "properties": dict(target.properties)}
-            if target.dead_letter is not None:
-                fields["redeliveries_left"] = target.redeliveries_left
-                fields["dead_letter"] = [target.dead_letter.exchange, target.dead_letter.routing_key]
+            fields |= _amqp_fields(target)
         case LogTarget():
             fields["type"] = target.type
+        case QueueTarget():
+            fields |= {"type": target.type, "queue": target.queue}
     if target.body is not None:
         fields["body"] = [target.body.kind, target.body.text]
     if target.secrets:
         fields["secrets"] = {name: _token(secret) for name, secret in target.secrets.items()}
+    return fields
+
+
+def _amqp_fields(target: AmqpTarget) -> dict[str, Any]:
+    fields: dict[str, Any] = {"type": target.type, "to": [target.to.exchange, target.to.routing_key]}
+    fields |= {"headers": dict(target.headers), "properties": dict(target.properties)}
+    if target.dead_letter is not None:
+        fields["redeliveries_left"] = target.redeliveries_left
+        fields["dead_letter"] = [target.dead_letter.exchange, target.dead_letter.routing_key]
     return fields
 
 
@@ -214,9 +238,11 @@ def _number(value: int) -> dict[str, str]:
 
 
 _ZERO: Final = _number(0)
+_EMPTY: Final = {"S": ""}
 _SILENT: Final[Item] = {
     "attempts": {"S": "[]"},
     "attempts_made": _ZERO,
     "lease_until_ms": _ZERO,
+    "lease": _EMPTY,
     "expires_at": _number(_NEVER),
 }

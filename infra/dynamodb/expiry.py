@@ -34,7 +34,7 @@ class DynamoExpiry:
         """Remove the expired timers of a shard and return how many. Raises Unavailable."""
         removed = 0
         for state in sorted(FINAL):
-            old = Range(schema.shard_key(schema.partition(state), shard), 0, now_ms - self._retention_ms)
+            old = Range(schema.shard_key(state.value, shard), 0, now_ms - self._retention_ms)
             async for entries in self._index.pages(old, _PAGE):
                 for some in (entries[at : at + _PAGE] for at in range(0, len(entries), _PAGE)):
                     removed += await self._remove([item_id for _, item_id in some], now_ms)

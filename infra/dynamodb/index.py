@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from infra.dynamodb.client import Table
-from infra.dynamodb.schema import BY_TENANT, BY_TIME, tenant_key
+from infra.dynamodb.schema import BY_QUEUE, BY_TENANT, BY_TIME, tenant_key
 from timers.tenant import BORDER, DEFAULT
 
 EVER: Final = 10**15
@@ -28,10 +28,14 @@ class Range:
     from_ms: int = 0
     until_ms: int = EVER
     tenant: str | None = None
+    queue: bool = False
+    """Whether ``shard`` is of a pull queue, which is a tenant's already."""
 
     @property
     def place(self) -> tuple[str, str, str]:
         """The index that has it, the attribute of the hash key, and its value."""
+        if self.queue:
+            return BY_QUEUE, "queue_shard", self.shard
         if self.tenant is None or self.tenant == DEFAULT:
             return BY_TIME, "shard", self.shard
         return BY_TENANT, "tenant_shard", tenant_key(self.tenant, self.shard)

@@ -8,17 +8,22 @@ that is lowered one day stays as it is here.
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from timers import limits
 from timers.amqp import AmqpTarget, check_amqp
 from timers.errors import Invalid
+from timers.lease_token import KEY_BITS
 from timers.retry import RetryPolicy
-from timers.target import METHODS, HttpTarget, LogTarget, Target
+from timers.target import METHODS, HttpTarget, LogTarget, QueueTarget, Target
 from timers.tenant import QUALIFIED
-from timers.timer import Attempt, Timer
+from timers.timer import Attempt, Lease, Timer
 
 _LATEST_MS: Final = 253_402_300_799_999  # the end of the year 9999: what is later cannot be written as a time
+
+
+_KEY: Final = re.compile(f"[0-9a-f]{{{KEY_BITS // 4}}}")
 
 
 def is_sound(timer: Timer) -> bool:
@@ -33,6 +38,7 @@ def is_sound(timer: Timer) -> bool:
         and all(_is_attempt(attempt) for attempt in timer.attempts)
         and _may_retry(timer.retry)
         and _can_be_called(timer.target)
+        and (timer.lease is None or _is_lease(timer.lease))
     )
 
 
@@ -58,6 +64,10 @@ def _is_attempt(attempt: Attempt) -> bool:
     )
 
 
+def _is_lease(lease: Lease) -> bool:
+    return _KEY.fullmatch(lease.key) is not None and 0 <= lease.started_at_ms <= _LATEST_MS
+
+
 def _may_retry(retry: RetryPolicy) -> bool:
     return (
         type(retry.max_attempts) is int
@@ -79,6 +89,8 @@ def _can_be_called(target: Target) -> bool:
             return _is_message(target)
         case LogTarget():
             return True
+        case QueueTarget():
+            return limits.QUEUE_PATTERN.fullmatch(target.queue) is not None
 
 
 def _is_endpoint(target: HttpTarget) -> bool:

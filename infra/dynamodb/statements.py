@@ -14,6 +14,9 @@ from timers.errors import TimerError, Unavailable
 
 BATCH: Final = 25
 TRANSACTION: Final = 100
+GONE: Final[dict[str, str]] = {}
+"""What an attribute becomes that an item shall not have any more."""
+
 _TRANSACTIONS: Final = 2
 """How often a batch is tried as a transaction: once, and once without those that cancelled it."""
 
@@ -154,11 +157,17 @@ def insert(table: str, item: Item) -> Statement:
 
 
 def update(table: str, item_id: str, changed: Item, expected: Item, *, returning: bool = False) -> Statement:
-    """Return the statement that sets attributes, and fails with ConditionalCheckFailed unless ``expected`` hold."""
-    assignments = ", ".join(f'"{name}"=?' for name in changed)
+    """
+    Return the statement that sets attributes, and fails with ConditionalCheckFailed unless ``expected`` hold.
+
+    An attribute that changes to GONE is taken away.
+    """
+    given = {name: value for name, value in changed.items() if value is not GONE}
+    assignments = ", ".join(f'"{name}"=?' for name in given)
+    removals = "".join(f' REMOVE "{name}"' for name, value in changed.items() if value is GONE)
     conditions = "".join(f' AND "{name}"=?' for name in expected)
-    text = f'UPDATE "{table}" SET {assignments} WHERE "id"=?{conditions}'
-    return Statement(item_id, text, [*changed.values(), {"S": item_id}, *expected.values()], returning)
+    text = f'UPDATE "{table}" SET {assignments}{removals} WHERE "id"=?{conditions}'
+    return Statement(item_id, text, [*given.values(), {"S": item_id}, *expected.values()], returning)
 
 
 def delete(table: str, item_id: str, expected: Item) -> Statement:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing, suppress
 from random import Random
@@ -16,9 +17,9 @@ from infra.dynamodb.index import EVER, Entry, Index, Range
 from infra.dynamodb.reads import Reads
 from infra.dynamodb.statements import Statement, Statements, insert, update
 from timers.errors import AlreadyExists, BrokenTimer, Conflict, TimerNotFound, Unavailable
-from timers.ports import Counts, Filter, Page, Position
+from timers.ports import Counts, Filter, Page, Position, QueueCounts
 from timers.state import State
-from timers.timer import Timer
+from timers.timer import QueueName, Timer
 
 _FIRST_WAIT_S: Final = 0.05
 _LONGEST_WAIT_S: Final = 1.0
@@ -109,11 +110,35 @@ class DynamoTimerStore:
                 found += [
                     timer
                     for (at_ms, _), timer in await self._read_all(entries)
-                    if not timer.final and timer.next_attempt_at_ms == at_ms
+                    if schema.partition(timer) == "live" and timer.next_attempt_at_ms == at_ms
                 ]
                 if len(found) >= limit:
                     break
         return found[:limit]
+
+    async def lapsed(self, shard: int, *, until_ms: int, limit: int) -> Sequence[Timer]:
+        window = Range(schema.shard_key("leased", shard), 0, until_ms)
+        async with self._patiently():
+            found = await self._read_all(await self._index.entries(window, limit))
+        return [
+            timer for (at_ms, _), timer in found if schema.partition(timer) == "leased" and timer.listed_at_ms == at_ms
+        ]
+
+    async def waiting(self, queue: QueueName, *, limit: int) -> Sequence[Position]:
+        async with self._patiently():
+            parts = await asyncio.gather(*(self._index.entries(wanted, limit) for wanted in _of_queue(queue)))
+        return [Position(*entry) for entry in sorted(itertools.chain(*parts))[:limit]]
+
+    async def count_queue(self, queue: QueueName, *, now_ms: int) -> QueueCounts:
+        async with _Patience(max(self._patience, _COUNT_PATIENCE_S)):
+            ready, scheduled, leased, oldest = await asyncio.gather(
+                self._sum(_of_queue(queue, until_ms=now_ms + 1)),
+                self._sum(_of_queue(queue, from_ms=now_ms + 1)),
+                self._sum(_of_queue(queue, leased=True)),
+                self.waiting(queue, limit=1),
+            )
+        oldest_ms = min((place.at_ms for place in oldest if place.at_ms <= now_ms), default=None)
+        return QueueCounts(scheduled, ready, leased, oldest_ms)
 
     async def select(self, wanted: Filter, *, after: Position | None, limit: int) -> Page:
         start = (after.at_ms, after.timer_id) if after else (-1, "")
@@ -142,8 +167,8 @@ class DynamoTimerStore:
         in_call = sum(timer.next_attempt_at_ms < now_ms - grace_ms for timer in firing)
         overdue = max(0, overdue_total - in_call)
         by_state = {state: by_partition.get(state.value, 0) for state in State}
-        by_state[State.FIRING] = len(firing)
-        by_state[State.SCHEDULED] = max(0, by_partition["live"] - len(firing))
+        by_state[State.FIRING] = len(firing) + by_partition["leased"]
+        by_state[State.SCHEDULED] = max(0, by_partition["live"] - len(firing)) + by_partition["queued"]
         oldest = min((timer.next_attempt_at_ms for timer in waiting), default=now_ms)
         return Counts(by_state, overdue, oldest if overdue and oldest < now_ms - grace_ms else None)
 
@@ -168,7 +193,9 @@ class DynamoTimerStore:
 
     async def _count(self, tenant: str, group: str, until_ms: int = EVER) -> int:
         keys = [schema.shard_key(group, shard) for shard in range(self._shards)]
-        ranges = [Range(key, 0, until_ms, tenant) for key in keys]
+        return await self._sum([Range(key, 0, until_ms, tenant) for key in keys])
+
+    async def _sum(self, ranges: Sequence[Range]) -> int:
         return sum(await asyncio.gather(*(self._index.count(wanted) for wanted in ranges)))
 
     async def _started(self, tenant: str, now_ms: int) -> list[Timer]:
@@ -181,7 +208,7 @@ class DynamoTimerStore:
 
     def _ranges(self, wanted: Filter, start_ms: int) -> list[Range]:
         from_ms = max(0, start_ms, wanted.due_after_ms or 0)
-        groups = {schema.partition(state) for state in wanted.states}
+        groups = frozenset[str]().union(*(schema.partitions(state) for state in wanted.states))
         keys = [schema.shard_key(group, shard) for group in sorted(groups) for shard in range(self._shards)]
         until_ms = EVER if wanted.due_before_ms is None else wanted.due_before_ms
         return [Range(key, from_ms, until_ms, wanted.tenant) for key in keys]
@@ -260,6 +287,11 @@ class DynamoTimerStore:
 
     def _token(self) -> Item:
         return {"S": f"{self._random.getrandbits(96):024x}"}
+
+
+def _of_queue(queue: QueueName, *, from_ms: int = 0, until_ms: int = EVER, leased: bool = False) -> list[Range]:
+    keys = [schema.queue_key(queue, shard, leased=leased) for shard in range(schema.QUEUE_SHARDS)]
+    return [Range(key, from_ms, until_ms, queue=True) for key in keys]
 
 
 class _Patience:

@@ -14,12 +14,13 @@ import pytest
 from infra.dynamodb.client import Table
 from infra.dynamodb.keys import DynamoKeyStore
 from infra.dynamodb.leases import DynamoShardLeases
+from infra.dynamodb.queues import DynamoQueueRegistry
 from infra.dynamodb.schema import provision
 from infra.dynamodb.store import DynamoTimerStore
-from infra.memory import MemoryKeyStore, MemoryShardLeases, MemoryTimerStore
+from infra.memory import MemoryKeyStore, MemoryQueueRegistry, MemoryShardLeases, MemoryTimerStore
 from tests.contract.proxy import Proxy
 from tests.services import DynamoDB, Kms
-from timers.ports import KeyStore, ShardLeases, TimerStore
+from timers.ports import KeyStore, QueueRegistry, ShardLeases, TimerStore
 
 SHARDS = 4
 WEEK_MS = 7 * 86_400_000
@@ -88,6 +89,13 @@ async def keys(request: pytest.FixtureRequest) -> KeyStore:
     if request.param == "memory":
         return MemoryKeyStore()
     return DynamoKeyStore(await new_table(request.getfixturevalue("connection")))
+
+
+@pytest.fixture(params=["memory", "dynamodb"])
+async def registry(request: pytest.FixtureRequest) -> QueueRegistry:
+    if request.param == "memory":
+        return MemoryQueueRegistry()
+    return DynamoQueueRegistry(await new_table(request.getfixturevalue("connection")))
 
 
 @pytest.fixture(params=["memory", "dynamodb"])

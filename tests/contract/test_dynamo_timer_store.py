@@ -8,7 +8,7 @@ from random import Random
 import pytest
 
 from infra.dynamodb.client import Rejected, Table
-from infra.dynamodb.schema import BY_TENANT, NoTenants, provision
+from infra.dynamodb.schema import BY_TENANT, LacksIndex, provision
 from infra.dynamodb.statements import Statement, Statements, insert
 from infra.dynamodb.store import DynamoTimerStore
 from tests.builders import NOW_MS, make_target, make_timer
@@ -385,7 +385,7 @@ async def test_where_the_second_index_cannot_be_added_that_is_said(table: Table,
     await drop_tenants(table)
     proxy.fail("UpdateTable", reply(400, {"__type": "x#ValidationException", "message": "not here"}))
     async with open_table(proxy.endpoint, table.name) as behind:
-        with pytest.raises(NoTenants, match=r"by_tenant.*not here"):
+        with pytest.raises(LacksIndex, match=r"by_tenant.*not here"):
             await provision(behind, shards=SHARDS)
 
 

@@ -34,6 +34,10 @@ LIMITS: dict[str, str] = {
     "time-out of a call": f"{limits.MIN_TIMEOUT_S:g} to {limits.MAX_TIMEOUT_S:g} s",
     "attempts": f"{limits.MAX_ATTEMPTS}; the last {limits.KEPT_ATTEMPTS} are kept in the timer",
     "back-off": f"{limits.MAX_BACKOFF_S // DAY_S} days",
+    "pull queues": f"{limits.MAX_QUEUES:,}, named `{limits.QUEUE_PATTERN.pattern}`",
+    "leases and tokens in one request": f"{limits.MAX_LEASES}",
+    "wait for a lease": f"{limits.MAX_WAIT_S:g} s",
+    "lease": f"{limits.MIN_LEASE_S:g} to {limits.MAX_LEASE_S:,.0f} s",
     "timers in one part of a list": f"{limits.MAX_LIST}",
     "timers in one batch": f"{MAX_ITEMS:,}",
     "request to the api": f"{MAX_REQUEST_BYTES // KIB**2} MiB, a batch {MAX_BATCH_BYTES // KIB**2} MiB; "

@@ -24,7 +24,7 @@ def _openapi() -> dict[str, Any]:
     def never() -> Any:
         raise AssertionError("the document is made without running the service")
 
-    return create_app(never, pending=1).openapi()
+    return create_app(never, pending=1, waiting=1).openapi()
 
 
 def _routes() -> list[tuple[str, str]]:
@@ -32,7 +32,7 @@ def _routes() -> list[tuple[str, str]]:
 
 
 def _description(method: str, path: str) -> str:
-    documented = re.sub(r"\{\w+\}", "{id}", path)
+    documented = re.sub(r"\{\w+\}", "{name}" if path.startswith("/v1/queues/") else "{id}", path)
     return section(read(API), f"`{method} {documented}`")
 
 

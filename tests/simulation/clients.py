@@ -6,14 +6,14 @@ from collections.abc import Coroutine
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from tests.simulation.nodes import TARGETS, Api
+from tests.simulation.nodes import QUEUE, TARGETS, Api
 from tests.simulation.plan import Op, Wish
 from tests.simulation.promises import Broken
 from timers.body import Body, BodyKind
 from timers.errors import TimerError, Unavailable
 from timers.retry import RetryPolicy
 from timers.service import ANY, Precondition
-from timers.target import HttpTarget
+from timers.target import HttpTarget, QueueTarget, Target
 from timers.timer import Spec, Timer
 
 if TYPE_CHECKING:
@@ -70,11 +70,14 @@ class Clients:
         return Precondition(versions=frozenset({self._seen[op.timer]}))
 
     def _spec(self, op: Op, now_ms: int) -> Spec:
-        target = HttpTarget(
+        body = Body(BodyKind.TEXT, f"{op.wish} at {op.at_s:.6f}")
+        target: Target = HttpTarget(
             url=f"http://target-{op.timer % TARGETS}/",
-            body=Body(BodyKind.TEXT, f"{op.wish} at {op.at_s:.6f}"),
+            body=body,
             timeout=(0.5, 2.0, 5.0)[op.timer % 3],
         )
+        if op.timer in self._world.plan.pulled and not (op.wish is Wish.EDIT and op.delay_ms % 4 == 0):
+            target = QueueTarget(QUEUE.name, body)
         retry = RetryPolicy(max_attempts=1 + op.timer % 3, min_backoff=0.2 + op.timer % 2, max_backoff=3.0)
         return Spec(now_ms + op.delay_ms, target, retry)
 

@@ -12,9 +12,11 @@ from typing import Any, Final
 from infra.dynamodb.client import Cancelled, Item, Rejected
 
 _INSERT: Final = re.compile(r'INSERT INTO "\w+" VALUE \{(.*)\}')
-_UPDATE: Final = re.compile(r'UPDATE "\w+" SET (.*) WHERE "id"=\?(.*?)( RETURNING ALL NEW \*)?')
+_UPDATE: Final = re.compile(r'UPDATE "\w+" SET (.*?)((?: REMOVE "\w+")?) WHERE "id"=\?(.*?)( RETURNING ALL NEW \*)?')
 _INSERTED: Final = re.compile(r"'(\w+)': \?")
 _NAMED: Final = re.compile(r'"(\w+)"=\?')
+_REMOVED: Final = re.compile(r'"(\w+)"')
+_HASH_KEYS: Final = {"by_time": "shard", "by_queue": "queue_shard"}
 
 _REFUSALS: Final = ("ProvisionedThroughputExceeded", "ThrottlingError", "TransactionConflict", "InternalServerError")
 
@@ -28,6 +30,7 @@ class _Parsed:
     set: tuple[str, ...]
     expected: tuple[str, ...]
     returning: bool
+    removed: tuple[str, ...] = ()
 
 
 @lru_cache(maxsize=1_000)
@@ -36,7 +39,13 @@ def _parse(text: str) -> _Parsed:
         return _Parsed(tuple(_INSERTED.findall(match[1])), (), (), returning=False)
     match = _UPDATE.fullmatch(text)
     assert match, f"a statement that the simulation does not know: {text}"
-    return _Parsed((), tuple(_NAMED.findall(match[1])), tuple(_NAMED.findall(match[2])), returning=bool(match[3]))
+    return _Parsed(
+        (),
+        tuple(_NAMED.findall(match[1])),
+        tuple(_NAMED.findall(match[3])),
+        returning=bool(match[4]),
+        removed=tuple(_REMOVED.findall(match[2])),
+    )
 
 
 def _error(code: str) -> Mapping[str, Any]:
@@ -48,7 +57,7 @@ class Dynamo:
 
     def __init__(self, indexed: Callable[[Item], None]) -> None:
         self.items: dict[str, Item] = {}
-        self._index: dict[str, tuple[str, int]] = {}
+        self._indexes: dict[str, dict[str, tuple[str, int]]] = {name: {} for name in _HASH_KEYS}
         self._indexed_version: dict[str, int] = {}
         self._indexed = indexed
         self._refusals = itertools.cycle(_REFUSALS)
@@ -58,7 +67,10 @@ class Dynamo:
         item_id, version = item["id"]["S"], int(item["version"]["N"])
         if version > self._indexed_version.get(item_id, 0):
             self._indexed_version[item_id] = version
-            self._index[item_id] = (item["shard"]["S"], int(item["at_ms"]["N"]))
+            for name, hash_key in _HASH_KEYS.items():
+                self._indexes[name].pop(item_id, None)
+                if hash_key in item:
+                    self._indexes[name][item_id] = (item[hash_key]["S"], int(item["at_ms"]["N"]))
 
     def execute(
         self, statements: Sequence[Mapping[str, Any]], refused: Callable[[], bool], committed: Committed
@@ -109,6 +121,7 @@ class Dynamo:
         if before is None or any(before.get(name) != value for name, value in expected):
             return _error("ConditionalCheckFailed")
         after = before | dict(zip(parsed.set, parameters[:count], strict=True))
+        after = {name: value for name, value in after.items() if name not in parsed.removed}
         self._store(before, after, committed)
         return {"Item": dict(after)} if parsed.returning else {}
 
@@ -128,12 +141,12 @@ class Dynamo:
         return {"Responses": {name: found}, "UnprocessedKeys": {name: {"Keys": rest}} if rest else {}}
 
     def query(self, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Query the index: one hash key, a range of times."""
+        """Query an index: one hash key, a range of times."""
         values = arguments["ExpressionAttributeValues"]
         shard, first, last = values[":shard"]["S"], int(values[":first"]["N"]), int(values[":last"]["N"])
         found = sorted(
             (at_ms, item_id)
-            for item_id, (where, at_ms) in self._index.items()
+            for item_id, (where, at_ms) in self._indexes[arguments["IndexName"]].items()
             if where == shard and first <= at_ms <= last
         )
         if not arguments.get("ScanIndexForward", True):

@@ -12,10 +12,10 @@ from infra.dynamodb.store import DynamoTimerStore
 from tests.simulation.loop import Process
 from tests.simulation.plan import Moment, Reply
 from timers.errors import AlreadyExists, Conflict, TimerNotFound, Unavailable
-from timers.ports import Action, Call, Counts, Filter, Page, Position
+from timers.ports import Action, Call, Counts, Filter, Page, Position, QueueCounts
 from timers.retry import Answer
 from timers.state import State
-from timers.timer import Timer
+from timers.timer import QueueName, Timer
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -97,7 +97,7 @@ def _moment(timer: Timer) -> Moment:
         return Moment.CREATED
     if timer.state is State.FIRING:
         return Moment.CLAIMED
-    if timer.attempts and "died" in (timer.attempts[-1].error or ""):
+    if timer.attempts and "unknown" in (timer.attempts[-1].error or ""):
         return Moment.TAKEN_OVER
     return Moment.SETTLED
 
@@ -184,6 +184,15 @@ class WatchedStore:
         self, shard: int, *, from_ms: int, until_ms: int, limit: int, after: Position | None = None
     ) -> Sequence[Timer]:
         return await self._store.live(shard, from_ms=from_ms, until_ms=until_ms, limit=limit, after=after)
+
+    async def lapsed(self, shard: int, *, until_ms: int, limit: int) -> Sequence[Timer]:
+        return await self._store.lapsed(shard, until_ms=until_ms, limit=limit)
+
+    async def waiting(self, queue: QueueName, *, limit: int) -> Sequence[Position]:
+        return await self._store.waiting(queue, limit=limit)
+
+    async def count_queue(self, queue: QueueName, *, now_ms: int) -> QueueCounts:
+        return await self._store.count_queue(queue, now_ms=now_ms)
 
     async def select(self, wanted: Filter, *, after: Position | None, limit: int) -> Page:
         return await self._store.select(wanted, after=after, limit=limit)

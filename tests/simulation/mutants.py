@@ -14,7 +14,7 @@ from consumer import handler, keeper, shards, worker
 from consumer.gate import Gate
 from infra import batching
 from infra.dynamodb import statements, store
-from timers import retry, service, settle, state, timer
+from timers import leasing, retry, service, settle, state, timer
 from timers.errors import Conflict
 from timers.state import Event, State
 
@@ -271,6 +271,31 @@ def the_keeper_does_not_re_drive() -> Removed:
 @_mutant
 def the_keeper_does_not_take_over() -> Removed:
     return patch.object(keeper.Keeper, "_take_over", _nothing)
+
+
+@_mutant
+def the_keeper_does_not_end_leases() -> Removed:
+    return patch.object(keeper.Keeper, "_end_leases", _nothing)
+
+
+# The pull queues
+
+
+@_mutant
+def any_token_settles_a_lease() -> Removed:
+    return patch.object(timer.Timer, "leased_as", lambda self, _: self.lease is not None)
+
+
+@_mutant
+def a_lease_that_was_lost_to_another_is_handed_out() -> Removed:
+    async def take(self: Any, taken: Any, lease_ms: int) -> Any:
+        now_ms = self._clock.now_ms()
+        leased = taken.leased(timer.Lease(f"{self._random.getrandbits(128):032x}", now_ms), now_ms + lease_ms)
+        with suppress(Conflict):
+            await self._store.save(taken, leased)
+        return leased
+
+    return patch.object(leasing.Taker, "take", take)
 
 
 @_mutant

@@ -16,8 +16,10 @@ from tests.simulation.broker import SimulatedQueue
 from tests.simulation.edges import SimulatedClock, SimulatedTable, SimulatedTargets, WatchedStore
 from tests.simulation.loop import Process
 from timers.errors import TimerError
+from timers.queues import Queues
 from timers.service import Timers
-from timers.timer import Hint, Timer
+from timers.tenant import DEFAULT
+from timers.timer import Hint, QueueName, Timer
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 _STOP_S = 5.0
 _LEAVE_S = 3.0
 TARGETS = 2
+QUEUE = QueueName(DEFAULT, "jobs")
 
 
 class _Unobserved:
@@ -35,6 +38,10 @@ class _Unobserved:
     def loaded(self, count: int) -> None: ...
 
     def redriven(self, count: int) -> None: ...
+
+    def leased(self, count: int) -> None: ...
+
+    def settled(self, outcome: str) -> None: ...
 
 
 class _WatchedQueue(SimulatedQueue):
@@ -81,7 +88,20 @@ class Api(Node):
 
     def __init__(self, world: World, name: str, offset_s: float) -> None:
         super().__init__(world, name, offset_s)
-        self.timers = Timers(self.store, self.queue, self.clock, self.random, world.plan.horizon_ms)
+        self.queues = Queues(
+            self.store,
+            world.registry,
+            self.queue,
+            self.clock,
+            self.random,
+            horizon_ms=world.plan.horizon_ms,
+            waiting=10,
+            capacity=0,
+            observer=_Unobserved(),
+        )
+        self.timers = Timers(
+            self.store, self.queue, self.clock, self.random, world.plan.horizon_ms, arrivals=self.queues
+        )
 
 
 class Consumer(Node):

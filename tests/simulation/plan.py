@@ -138,6 +138,8 @@ class Plan:
     failures_to_shut: int = 20
     poisonous: int | None = None
     """The timer whose every call kills its consumer."""
+    pulled: frozenset[int] = frozenset()
+    """The timers that wait in a pull queue for workers."""
 
     @property
     def consumers(self) -> int:
@@ -180,7 +182,10 @@ def plan_of(seed: int) -> Plan:
         failures_to_shut=random.choice((2, 20)),
         poisonous=0 if random.random() < 0.02 else None,
     )
-    return _calmed(plan) if random.random() < 0.1 else plan
+    calm = random.random() < 0.1
+    if random.random() < 0.4:
+        plan = replace(plan, pulled=frozenset(timer for timer in range(timers) if random.random() < 0.6))
+    return _calmed(plan) if calm else plan
 
 
 def _calmed(plan: Plan) -> Plan:

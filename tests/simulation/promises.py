@@ -20,6 +20,7 @@ _LEGAL: Final = frozenset(
         (State.SCHEDULED, State.CANCELLED),
         (State.SCHEDULED, State.EXPIRED),
         (State.SCHEDULED, State.FIRING),
+        (State.FIRING, State.FIRING),
         (State.FIRING, State.SCHEDULED),
         (State.FIRING, State.DELIVERED),
         (State.FIRING, State.DEAD),
@@ -117,6 +118,12 @@ class Promises:
         before = record.now
         self._check(after.version == before.version + 1, "versions", f"{before.version} -> {after.version}")
         self._check((before.state, after.state) in _LEGAL, "moves", f"{before.state} -> {after.state}")
+        if before.state is after.state is State.FIRING:
+            self._check(after.lease == before.lease is not None, "P4 lease", f"{by.name} changed whose lease it is")
+            return
+        if after.state is State.FIRING and after.lease is not None:
+            early_ms = before.next_attempt_at_ms - after.lease.started_at_ms
+            self._check(early_ms <= 0, "P5 never early", f"leased {early_ms} ms early")
         most = after.retry.max_attempts + _LOST_ALLOWED
         self._check(after.attempts_made <= most, "attempts", f"{after.attempts_made} made of {most}")
         if before.state is State.FIRING:
@@ -125,9 +132,10 @@ class Promises:
     def _check_release(self, record: _Record, after: Timer, by: Process) -> None:
         """Only the claimer ends its claim; anybody else once the lease is over on the claimer's own clock."""
         claim = record.versions[-1]
-        lost = after.attempts[-1:] != claim.timer.attempts[-1:] and "died" in (after.attempts[-1].error or "")
-        if not lost:
-            self._check(by is claim.by, "P4 lease", f"{by.name} settled the claim of {claim.by.name}")
+        lost = after.attempts[-1:] != claim.timer.attempts[-1:] and "unknown" in (after.attempts[-1].error or "")
+        if not lost:  # a lease is its worker's, whichever process that one reports to
+            of_worker = claim.timer.lease is not None
+            self._check(of_worker or by is claim.by, "P4 lease", f"{by.name} settled the claim of {claim.by.name}")
             return
         left_ms = claim.timer.lease_until_ms - self._now_ms(claim.by)
         self._check(left_ms < 0, "P4 lease", f"{by.name} took over {left_ms} ms before {claim.by.name}'s lease ended")
@@ -181,6 +189,18 @@ class Promises:
         most = claim.retry.max_attempts + _LOST_ALLOWED
         self._check(number <= most, "attempts", f"number {number} of {most}")
         record.last_number = number
+
+    def handed(self, timer: Timer) -> None:
+        """A worker was given a timer."""
+        written = self.versions(timer.id)[timer.version - 1].timer
+        self._check(written == timer, "P1 durable", f"handed out {timer}, the table had {written}")
+        self._check(timer.lease is not None, "P4 lease", "handed out without a lease")
+
+    def commit_confirmed(self, leased: Timer) -> None:
+        """A worker's commit was acknowledged."""
+        done = [written.timer for written in self.versions(leased.id) if written.timer.state is State.DELIVERED]
+        held = any(timer.lease == leased.lease for timer in done)
+        self._check(held, "P4 lease", f"a commit under an ended lease of {leased.id} was acknowledged")
 
     def ended(self, running: Running) -> None:
         """A target answered, or its caller's time-out passed."""

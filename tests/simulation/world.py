@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from random import Random
 from typing import Any, Final
 from unittest.mock import patch
 
+from infra.memory import MemoryQueueRegistry
 from tests.simulation.broker import Broker
 from tests.simulation.clients import Clients
 from tests.simulation.dynamo import Dynamo
@@ -18,6 +20,7 @@ from tests.simulation.nodes import Api, Consumer, Node
 from tests.simulation.plan import CALM, SKEW_S, Fault, Moment, Plan, Rates, Reply, Trouble
 from tests.simulation.promises import Broken, Promises
 from tests.simulation.surprises import silence
+from tests.simulation.workers import Workers
 from timers.errors import TimerError
 
 _LONGEST_S: Final = 240.0
@@ -58,6 +61,7 @@ class World:
         self.promises = Promises(self._clock_ms, self.break_, calm=plan.calm)
         self.broker = Broker(self.loop, self.random, lambda: self.rates)
         self.broker.on_ack = self._acked
+        self.registry = MemoryQueueRegistry()
         self._nodes: list[Node] = []
         self._replies = [list(replies) for replies in plan.replies]
         self._moments: Counter[Moment] = Counter()
@@ -78,6 +82,8 @@ class World:
             clients = Clients(self)
             for op in self.plan.ops:
                 self.loop.call_in_world(op.at_s, clients.request, op)
+            if self.plan.pulled:
+                Workers(self).start()
             for fault in self.plan.faults:
                 self.loop.call_in_world(fault.at_s, self._trouble, fault)
             self.loop.call_in_world(self.plan.quiet_s, self._calm_down)
@@ -158,6 +164,10 @@ class World:
         """Return the time by the clock of a process, or of the process that has its place by now."""
         node = next(node for node in self._nodes if node.process.name == process.name)
         return node.clock.now_ms()
+
+    @property
+    def nodes(self) -> Sequence[Node]:
+        return self._nodes
 
     def node(self, number: int) -> Node:
         return self._nodes[number % len(self._nodes)]

@@ -17,6 +17,7 @@ LEGAL = {
     (State.FIRING, Event.SUCCEED): State.DELIVERED,
     (State.FIRING, Event.RETRY): State.SCHEDULED,
     (State.FIRING, Event.RELEASE): State.SCHEDULED,
+    (State.FIRING, Event.EXTEND): State.FIRING,
     (State.FIRING, Event.LEASE_END): State.SCHEDULED,
     (State.FIRING, Event.GIVE_UP): State.DEAD,
     (State.DEAD, Event.REPLAY): State.SCHEDULED,
