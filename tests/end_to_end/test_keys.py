@@ -17,7 +17,7 @@ from tests.receiver import Receiver
 from tests.stack import API_KEY, Member, Stack, open_client
 from timers.keys import Token
 
-URL = "http://127.0.0.1:9/never"
+URL = "http://127.0.0.1:1024/never"
 WISH = {"delay": 3600, "target": {"url": URL}}
 ROUTES = [
     ("GET", "/v1/timers"),

@@ -86,7 +86,7 @@ async def items(table: Table) -> str:
 async def test_neither_table_nor_broker_nor_answers_hold_a_secret(
     alone: Client, api: Member, table: Table, rabbitmq: RabbitMQ
 ) -> None:
-    url = f"http://127.0.0.1:9/?token={QUERY}"
+    url = f"http://127.0.0.1:1024/?token={QUERY}"
     timer = await alone.schedule(url, 0, target=TARGET)
     far = await alone.schedule(url, 86_400, target=TARGET)
     edited = await alone.edit(far["id"], target={"headers": {"x-api-key": f"{HEADER}-2", "x-open": None}})
@@ -231,11 +231,11 @@ async def spec_of(table: Table, timer_id: str) -> Json:
 
 
 async def test_a_broken_item_tells_no_secret(client: Client, table: Table, logs: None) -> None:
-    timer = await client.schedule(f"http://127.0.0.1:9/?token={QUERY}", 1.5, target=TARGET)
+    timer = await client.schedule(f"http://127.0.0.1:1024/?token={QUERY}", 1.5, target=TARGET)
     spec = await spec_of(table, timer["id"])
     await change(table, timer["id"], {**spec, "created_at_ms": f"{HEADER} {BODY} {QUERY}"})
     answer = await client.http.get(f"/v1/timers/{timer['id']}")
-    fired = await client.schedule("http://127.0.0.1:9/", 2, **ONCE)
+    fired = await client.schedule("http://127.0.0.1:1024/", 2, **ONCE)
     await client.until(fired["id"], "dead")  # by then the broken one was met as well
 
     assert answer.status_code == 500
@@ -272,7 +272,7 @@ REFUSED: Final[dict[str, Json]] = {
 async def test_a_request_that_is_refused_is_not_repeated_in_answer_or_log(
     client: Client, target: Json, logs: None
 ) -> None:
-    wish = {"delay": 60, "target": {"url": f"http://127.0.0.1:9/?token={QUERY}", **TARGET, **target}}
+    wish = {"delay": 60, "target": {"url": f"http://127.0.0.1:1024/?token={QUERY}", **TARGET, **target}}
     answers = [
         await client.http.post("/v1/timers", json=wish),
         await client.http.post("/v1/timers/batch", json={"timers": [wish]}),
