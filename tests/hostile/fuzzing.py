@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.services import DynamoDB, RabbitMQ
-from tests.stack import API_KEY, ENVIRONMENT, stack
+from tests.stack import API_KEY, ENVIRONMENT, ROOT, stack
 
 CONFIG: Final = Path(__file__).with_name("schemathesis.toml")
 _OPERATIONS: Final = 14
@@ -32,7 +32,8 @@ def fuzz(
             *("--max-examples", str(max(5, (cases - _SYSTEMATIC) // _OPERATIONS)), "--seed", str(seed)),
             *("--generation-database", "none", "--no-color", "--suppress-health-check", "all"),
         ]
-        environment = ENVIRONMENT | {"TIMERS_API_KEY": API_KEY}
+        hooks = {"SCHEMATHESIS_HOOKS": "tests.hostile.hooks", "PYTHONPATH": str(ROOT)}
+        environment = ENVIRONMENT | {"TIMERS_API_KEY": API_KEY} | hooks
         return subprocess.run(
             command,
             cwd=folder,
