@@ -79,7 +79,7 @@ async def test_a_timer_names_the_secret_that_signs_it(running: Stack, client: Cl
     ]
     named = {"target": {**TARGET, "signing_key": ids[1]}}
     timer = await client.schedule(receiver.url("named"), 0, **named)
-    late = await client.schedule(receiver.url("late"), PROMISED_S + 1, **named, retry={"max_attempts": 1})
+    late = await client.schedule(receiver.url("late"), PROMISED_S + 10, **named, retry={"max_attempts": 1})
     [call] = await receiver.wait("named")
 
     assert timer["target"]["signing_key"] == ids[1]
