@@ -29,7 +29,7 @@ _ROOM_FOR_HISTORY: Final = 24_000
 def encode(timer: Timer, *, shards: int, retention_ms: int) -> Item:
     """Return the item of a timer, without what says nothing. Raises Invalid where it would be too large."""
     item = _whole(timer, shards, retention_ms)
-    if timer.next_attempt_at_ms == timer.due_at_ms:  # then it is ``at_ms``, live or final
+    if timer.next_attempt_at_ms == timer.due_at_ms and timer.lease is None:  # then it is ``at_ms``, live or final
         del item["next_attempt_at_ms"]
     return {name: value for name, value in item.items() if _SILENT.get(name) != value}
 
