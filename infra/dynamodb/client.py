@@ -43,12 +43,20 @@ _PASSING: Final = frozenset(
 )
 
 
+_UNMET: Final = frozenset({"ConditionalCheckFailedException", "ConditionalCheckFailed", "DuplicateItem"})
+
+
 class Rejected(TimerError):
     """The table refused a request for what it holds; ``code`` is DynamoDB's."""
 
     def __init__(self, code: str, detail: str) -> None:
         super().__init__(f"dynamodb: {code}: {detail}")
         self.code = code
+
+    @property
+    def unmet(self) -> bool:
+        """Whether a condition did not hold; DynamoDB has a code for it in a call, in a statement, and in an INSERT."""
+        return self.code in _UNMET
 
 
 class Cancelled(Rejected):

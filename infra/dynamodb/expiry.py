@@ -50,7 +50,7 @@ class DynamoExpiry:
         try:
             await self._statements.execute(delete(self._table.name, item["id"]["S"], {"version": item["version"]}))
         except Rejected as error:
-            if error.code == "ConditionalCheckFailed":
+            if error.unmet:
                 return False
             raise
         return True

@@ -13,6 +13,7 @@ from infra.dynamodb.schema import BY_QUEUE, BY_TENANT, BY_TIME, tenant_key
 from timers.tenant import BORDER, DEFAULT
 
 EVER: Final = 10**15
+_PAGE: Final = 100
 _LONGEST_PAGE: Final = 2_000
 """Pages grow up to this, so that thousands of timers at one instant take few calls."""
 
@@ -55,6 +56,10 @@ class Index:
             if len(found) >= limit:
                 break
         return found[:limit]
+
+    async def ids(self, wanted: Range) -> list[str]:
+        """Return the ids of all entries, soonest first."""
+        return [item_id async for page in self.pages(wanted, _PAGE) for _, item_id in page]
 
     async def latest(self, wanted: Range, limit: int) -> list[Entry]:
         """Return up to ``limit`` entries, latest first."""

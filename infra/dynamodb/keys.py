@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from infra.dynamodb.client import Item, Rejected, Table
-from infra.dynamodb.index import EVER, Index, Range
+from infra.dynamodb.index import Index, Range
 from infra.dynamodb.reads import Reads
 from infra.dynamodb.schema import tenant_key
-from timers.errors import Unavailable
 from timers.keys import Key, parse_scopes
 
 _PREFIX: Final = "#key/"
@@ -18,7 +17,6 @@ _ALL: Final = ("#", "keys")
 """Where the index by tenant lists them; no tenant has such a name."""
 
 _PATIENCE_S: Final = 3.0
-_PAUSE_S: Final = 0.1
 
 
 class DynamoKeyStore:
@@ -33,17 +31,13 @@ class DynamoKeyStore:
         return await self._changed("put_item", Item=_encode(key), ConditionExpression="attribute_not_exists(#id)")
 
     async def get(self, key_id: str) -> Key | None:
-        try:
-            async with asyncio.timeout(_PATIENCE_S):
-                item = await self._read(_PREFIX + key_id)
-        except TimeoutError:
-            raise Unavailable("dynamodb", "no answer in time") from None
+        item = await self._reads.insist(_PREFIX + key_id, _PATIENCE_S)
         return None if item is None else _decode(item)
 
     async def all(self) -> Sequence[Key]:
         tenant, shard = _ALL
-        entries = [entry async for page in self._index.pages(Range(shard, 0, EVER, tenant), 100) for entry in page]
-        items = await asyncio.gather(*(self._reads.get(item_id) for _, item_id in entries))
+        ids = await self._index.ids(Range(shard, tenant=tenant))
+        items = await asyncio.gather(*(self._reads.get(item_id) for item_id in ids))
         return [_decode(item) for item in items if item is not None]
 
     async def revoke(self, key_id: str, at_ms: int) -> bool:
@@ -61,17 +55,10 @@ class DynamoKeyStore:
                 operation, TableName=self._table.name, ExpressionAttributeNames={"#id": "id"}, **arguments
             )
         except Rejected as error:
-            if error.code == "ConditionalCheckFailedException":
+            if error.unmet:
                 return False
             raise
         return True
-
-    async def _read(self, item_id: str) -> Item | None:
-        while True:
-            try:
-                return await self._reads.get(item_id)
-            except Unavailable:
-                await asyncio.sleep(_PAUSE_S)
 
 
 def _encode(key: Key) -> Item:

@@ -53,7 +53,7 @@ class DynamoShardLeases:
         try:
             await self._statements.execute(statement)
         except Rejected as error:
-            if error.code in ("ConditionalCheckFailed", "DuplicateItem"):
+            if error.unmet:
                 return False
             raise
         return True

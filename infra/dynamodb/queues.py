@@ -10,7 +10,6 @@ from timers.ports import KnownQueues
 from timers.timer import QueueName
 
 _PREFIX: Final = "#queues."
-_FULL: Final = "ConditionalCheckFailedException"
 
 
 class DynamoQueueRegistry:
@@ -35,7 +34,7 @@ class DynamoQueueRegistry:
                 ExpressionAttributeValues={":name": {"S": queue.name}, ":most": {"N": str(most)}},
             )
         except Rejected as error:
-            if error.code == _FULL:
+            if error.unmet:
                 return False
             raise
         return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Final
 
@@ -12,6 +13,7 @@ from timers.errors import Unavailable
 _BATCH: Final = 100
 _IN_FLIGHT: Final = 4
 _WAITING: Final = 20_000
+_PAUSE_S: Final = 0.1
 
 
 class Reads:
@@ -24,6 +26,18 @@ class Reads:
     async def get(self, item_id: str) -> Item | None:
         """Return an item as of the latest write, None where there is none."""
         return await self._batcher.submit(item_id)
+
+    async def insist(self, item_id: str, seconds: float) -> Item | None:
+        """Get an item, asking again while the table is away. Raises Unavailable after so many seconds."""
+        try:
+            async with asyncio.timeout(seconds):
+                while True:
+                    try:
+                        return await self.get(item_id)
+                    except Unavailable:
+                        await asyncio.sleep(_PAUSE_S)
+        except TimeoutError:
+            raise Unavailable("dynamodb", "no answer in time") from None
 
     async def _read(self, ids: Sequence[str]) -> Sequence[Item | Exception | None]:
         keys = [{"id": {"S": item_id}} for item_id in ids]

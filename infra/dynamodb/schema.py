@@ -123,7 +123,7 @@ async def _write_layout(table: Table, shards: int) -> None:
             ExpressionAttributeNames={"#id": "id"},
         )
     except Rejected as error:
-        if error.code != "ConditionalCheckFailedException":
+        if not error.unmet:
             raise
 
 

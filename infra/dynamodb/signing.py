@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Mapping
 from typing import Any, Final
 
 from infra.dynamodb.client import Item, Rejected, Table
-from infra.dynamodb.index import EVER, Index, Range
+from infra.dynamodb.index import Index, Range
 from infra.dynamodb.reads import Reads
 from infra.dynamodb.schema import tenant_key
-from timers.errors import Conflict, Unavailable
+from timers.errors import Conflict
 from timers.secret import Sealed
 from timers.signing import Secrets, SigningSecret
 
@@ -20,7 +19,6 @@ _ALL: Final = ("#", "secrets")
 """Where the index by tenant lists them; no tenant has such a name."""
 
 _PATIENCE_S: Final = 2.0
-_PAUSE_S: Final = 0.1
 
 
 class DynamoSecretStore:
@@ -32,17 +30,13 @@ class DynamoSecretStore:
         self._index = Index(table)
 
     async def of(self, tenant: str) -> tuple[Secrets, int]:
-        try:
-            async with asyncio.timeout(_PATIENCE_S):
-                item = await self._read(_PREFIX + tenant)
-        except TimeoutError:
-            raise Unavailable("dynamodb", "no answer in time") from None
+        item = await self._reads.insist(_PREFIX + tenant, _PATIENCE_S)
         return ((), 0) if item is None else _decode(item)
 
     async def tenants(self) -> list[str]:
         tenant, shard = _ALL
-        entries = [entry async for page in self._index.pages(Range(shard, 0, EVER, tenant), 100) for entry in page]
-        return sorted(item_id.removeprefix(_PREFIX) for _, item_id in entries)
+        ids = await self._index.ids(Range(shard, tenant=tenant))
+        return sorted(item_id.removeprefix(_PREFIX) for item_id in ids)
 
     async def save(self, tenant: str, secrets: Secrets, before: int) -> None:
         try:
@@ -54,16 +48,9 @@ class DynamoSecretStore:
                 **({"ExpressionAttributeValues": {":before": {"N": str(before)}}} if before else {}),
             )
         except Rejected as error:
-            if error.code == "ConditionalCheckFailedException":
+            if error.unmet:
                 raise Conflict(tenant) from None
             raise
-
-    async def _read(self, item_id: str) -> Item | None:
-        while True:
-            try:
-                return await self._reads.get(item_id)
-            except Unavailable:
-                await asyncio.sleep(_PAUSE_S)
 
 
 def _encode(tenant: str, secrets: Secrets, version: int) -> Item:

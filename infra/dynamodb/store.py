@@ -263,7 +263,7 @@ class DynamoTimerStore:
                 except Unavailable:
                     unsure = True
                 except Rejected as error:
-                    if error.code not in ("ConditionalCheckFailed", "DuplicateItem"):
+                    if not error.unmet:
                         raise
                     if not unsure:
                         raise Conflict(statement.id) from None
