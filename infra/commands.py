@@ -3,11 +3,28 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import TypeVar
 
+from infra import wiring
+from infra.dynamodb.client import Table
+from infra.settings import Settings
+from timers.errors import TimerError
+
 Value = TypeVar("Value")
+
+
+async def run(act: Callable[[Table, Settings], Awaitable[str]]) -> None:
+    """Do something to the table and print what it returns, or end the process with one clear line."""
+    settings = wiring.settings_or_exit()
+    try:
+        async with wiring.table(settings) as table:
+            output = await act(table, settings)
+    except TimerError as error:
+        wiring.give_up(str(error))
+    if output:
+        print(output)
 
 
 def checked(parse: Callable[[str], Value]) -> Callable[[str], Value]:

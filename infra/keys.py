@@ -14,7 +14,7 @@ from typing import Final
 
 from infra import wiring
 from infra.clock import SystemClock
-from infra.commands import checked, in_columns, time
+from infra.commands import checked, in_columns, run, time
 from infra.dynamodb.keys import DynamoKeyStore
 from timers.errors import TimerError
 from timers.keys import MAX_REMARK, Key, Scope, Token, parse_scopes, parse_tenant
@@ -24,7 +24,7 @@ _LONGEST_GRACE_S: Final = 365 * 86_400
 _HEAD: Final = ("ID", "TENANT", "SCOPES", "CREATED", "REVOKED", "REMARK")
 
 
-class NoSuchKey(Exception):
+class NoSuchKey(TimerError):
     """The command names a key that there is not."""
 
 
@@ -98,14 +98,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 async def main(arguments: argparse.Namespace) -> None:
-    settings = wiring.settings_or_exit()
-    try:
-        async with wiring.table(settings) as table:
-            output = await arguments.act(DynamoKeyStore(table), arguments)
-    except (TimerError, NoSuchKey) as error:
-        wiring.give_up(str(error))
-    if output:
-        print(output)
+    await run(lambda table, _: arguments.act(DynamoKeyStore(table), arguments))
 
 
 if __name__ == "__main__":

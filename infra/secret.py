@@ -12,10 +12,10 @@ import argparse
 
 from infra import signing, wiring
 from infra.clock import SystemClock
-from infra.commands import checked, in_columns, time
+from infra.commands import checked, in_columns, run, time
 from infra.dynamodb.signing import DynamoSecretStore
 from infra.vault import AesVault
-from timers.errors import TimerError, Unreadable
+from timers.errors import Unreadable
 from timers.keys import parse_tenant
 from timers.ports import SecretStore
 
@@ -56,14 +56,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 async def main(arguments: argparse.Namespace) -> None:
-    settings = wiring.settings_or_exit()
-    try:
-        async with wiring.table(settings) as table:
-            output = await arguments.act(DynamoSecretStore(table), wiring.vault(settings), arguments)
-    except TimerError as error:
-        wiring.give_up(str(error))
-    if output:
-        print(output)
+    await run(lambda table, settings: arguments.act(DynamoSecretStore(table), wiring.vault(settings), arguments))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from typing import ClassVar, Final
 from timers import limits
 from timers.body import Body, check_body
 from timers.errors import Invalid
-from timers.secret import NO_SECRETS
+from timers.secret import Unsigned
 
 HeaderValue = str | int | bool
 Properties = Mapping[str, str | int]
@@ -42,7 +42,7 @@ class Destination:
 
 
 @dataclass(frozen=True, slots=True)
-class AmqpTarget:
+class AmqpTarget(Unsigned):
     """
     A message to an exchange or a queue of the broker.
 
@@ -57,9 +57,6 @@ class AmqpTarget:
     dead_letter: Destination | None = None
 
     type: ClassVar = "amqp"
-    signed: ClassVar = False
-    secrets: ClassVar = NO_SECRETS
-    signing_key: ClassVar = None
     timeout_ms: ClassVar = 10_000
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import ClassVar, Final
 
 ALWAYS_SECRET: Final = frozenset({"authorization", "cookie"})
 """Headers that are secret whether or not their client says so."""
@@ -25,4 +25,15 @@ class Sealed:
 
 Secret = str | Sealed
 
+
 NO_SECRETS: Final[Mapping[str, Secret]] = {}
+
+
+class Unsigned:
+    """What the targets have in common that are not called over HTTP: nothing secret, and no signature."""
+
+    __slots__ = ()
+
+    signed: ClassVar = False
+    secrets: ClassVar = NO_SECRETS
+    signing_key: ClassVar = None

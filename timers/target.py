@@ -12,7 +12,7 @@ from timers import limits
 from timers.amqp import AmqpTarget, check_amqp
 from timers.body import Body, check_body
 from timers.errors import Invalid
-from timers.secret import ALWAYS_SECRET, BODY, NO_SECRETS, REDACTED, Secret
+from timers.secret import ALWAYS_SECRET, BODY, REDACTED, Secret, Unsigned
 
 METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
 PULLED: Final = "queue:"
@@ -84,30 +84,24 @@ class HttpTarget:
 
 
 @dataclass(frozen=True, slots=True)
-class LogTarget:
+class LogTarget(Unsigned):
     """A line in the consumer's log."""
 
     body: Body | None = field(default=None, repr=False)
 
     type: ClassVar = "log"
-    signed: ClassVar = False
-    secrets: ClassVar = NO_SECRETS
-    signing_key: ClassVar = None
     timeout_ms: ClassVar = 1_000
     key: ClassVar = "log"
 
 
 @dataclass(frozen=True, slots=True)
-class QueueTarget:
+class QueueTarget(Unsigned):
     """A pull queue: nobody is called, workers come and fetch."""
 
     queue: str
     body: Body | None = field(default=None, repr=False)
 
     type: ClassVar = "queue"
-    signed: ClassVar = False
-    secrets: ClassVar = NO_SECRETS
-    signing_key: ClassVar = None
     timeout_ms: ClassVar = 0
 
     @property
