@@ -16,12 +16,13 @@ import uvloop
 from infra import logs
 from infra.clock import SystemClock
 from infra.dynamodb import schema
-from infra.dynamodb.client import AWS, Table
+from infra.dynamodb.client import Table
 from infra.dynamodb.expiry import DynamoExpiry
 from infra.dynamodb.leases import DynamoShardLeases
 from infra.dynamodb.queues import DynamoQueueRegistry
 from infra.dynamodb.signing import DynamoSecretStore
 from infra.dynamodb.store import DynamoTimerStore
+from infra.dynamodb.wire import AWS
 from infra.guard import AddressList, HostList, PortList, Rules
 from infra.kms import KmsKeys
 from infra.metrics import Metrics

@@ -1,28 +1,17 @@
-"""The one door to boto3: its calls run on a few threads, its errors become ours."""
+"""The one door to the table: its errors become ours."""
 
 from __future__ import annotations
 
-import asyncio
-import functools
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import Any, Final, Self
 
-import boto3
-from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
-
+from infra.dynamodb.wire import Answer, Wire, wire_name
 from infra.metrics import Metrics
 from timers.errors import TimerError, Unavailable
 
-if TYPE_CHECKING:
-    from types_boto3_dynamodb import DynamoDBClient
-
 Item = dict[str, Any]
 
-AWS: Final = "aws"
-_THREADS: Final = 8
 _PASSING: Final = frozenset(
     {
         "InternalServerError",
@@ -68,41 +57,32 @@ class Cancelled(Rejected):
 
 
 class Table:
-    """
-    One table of one endpoint.
-
-    boto3 never retries here: a write that it would silently send twice could answer "condition failed"
-    to its own success. Whoever writes retries and knows what it wrote.
-    """
+    """One table of one endpoint. Whoever writes retries, and knows what it wrote."""
 
     def __init__(
         self, name: str, *, endpoint: str, region: str, timeout: float, metrics: Metrics | None = None
     ) -> None:
         self.name = name
         self._metrics = metrics or Metrics()
-        self._client = _client(endpoint, region, timeout)
-        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="dynamodb")
+        self._wire = Wire(endpoint=endpoint, region=region, timeout=timeout)
 
     async def call(self, operation: str, **arguments: Any) -> Mapping[str, Any]:
         """Call an operation by its boto3 name. Raises Unavailable, Rejected."""
-        call = functools.partial(getattr(self._client, operation), **arguments)
         began = time.monotonic()
         try:
-            answer: Mapping[str, Any] = await asyncio.get_running_loop().run_in_executor(self._threads, call)
-        except ClientError as error:
-            raise _translated(error) from error
-        except BotoCoreError as error:
-            raise Unavailable("dynamodb", type(error).__name__) from error
+            answer = await self._wire.ask(wire_name(operation), arguments)
         finally:
             self._metrics.called_table(operation, time.monotonic() - began, _requests(arguments))
-        return answer
+        if answer.status != 200:
+            raise _refusal(answer)
+        return answer.content
 
     async def __aenter__(self) -> Self:
+        await self._wire.__aenter__()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
-        self._client.close()
+        await self._wire.__aexit__()
 
 
 def _requests(arguments: Mapping[str, Any]) -> int:
@@ -113,11 +93,12 @@ def _requests(arguments: Mapping[str, Any]) -> int:
     return sum(len(keys["Keys"]) for keys in arguments.get("RequestItems", {}).values())
 
 
-def _translated(error: ClientError) -> TimerError:
-    reasons: Sequence[Mapping[str, Any]] = error.response.get("CancellationReasons", ())
-    if reasons:
+def _refusal(answer: Answer) -> TimerError:
+    content = answer.content
+    if reasons := content.get("CancellationReasons"):
         return Cancelled(reasons)
-    return translate(error.response.get("Error", {}), error.response.get("ResponseMetadata", {}).get("HTTPStatusCode"))
+    code = str(content.get("__type", "")).rpartition("#")[2]
+    return translate({"Code": code, "Message": content.get("message", content.get("Message", ""))}, answer.status)
 
 
 def translate(error: Mapping[str, Any], status: int | None = None) -> TimerError:
@@ -126,22 +107,3 @@ def translate(error: Mapping[str, Any], status: int | None = None) -> TimerError
     if code in _PASSING or code + "Exception" in _PASSING or (status or 0) >= 500:
         return Unavailable("dynamodb", code)
     return Rejected(code, detail)
-
-
-def _client(endpoint: str, region: str, timeout: float) -> DynamoDBClient:
-    config = Config(
-        parameter_validation=False,
-        max_pool_connections=_THREADS,
-        retries={"total_max_attempts": 1, "mode": "standard"},
-        connect_timeout=min(timeout, 1.0),
-        read_timeout=timeout,
-        tcp_keepalive=True,
-        user_agent_extra="timers",
-    )
-    session = boto3.session.Session(region_name=region)
-    if endpoint == AWS:
-        return session.client("dynamodb", config=config)
-    key = None if session.get_credentials() else "local"  # a stand-in takes any key, boto3 wants one
-    return session.client(
-        "dynamodb", endpoint_url=endpoint, config=config, aws_access_key_id=key, aws_secret_access_key=key
-    )

@@ -139,7 +139,7 @@ def _item_of(statement: Statement) -> str:
 
 
 def _request(statement: Statement, *, whole: bool = False) -> dict[str, Any]:
-    """Return a statement as boto3 takes it; ``whole``: with what it is to return."""
+    """Return a statement as a call takes it; ``whole``: with what it is to return."""
     returning = " RETURNING ALL NEW *" if whole and statement.returning else ""
     return {"Statement": statement.text + returning, "Parameters": statement.parameters}
 

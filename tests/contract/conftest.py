@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from copy import copy
 from random import Random
 from uuid import uuid4
 
@@ -38,25 +36,18 @@ def dynamo_store(table: Table, *, patience: float = 20.0, transactions: bool = F
     )
 
 
-@pytest.fixture(scope="session")
-def connection(dynamodb: DynamoDB) -> Iterator[Table]:
-    """The one client of the run; another costs a third of a second."""
-    table = Table("none", endpoint=dynamodb.endpoint, region="us-east-1", timeout=10.0)
-    yield table
-    asyncio.run(table.__aexit__())
-
-
-async def new_table(connection: Table) -> Table:
-    """Return a table of the test's own."""
-    table = copy(connection)
-    table.name = f"timers-{uuid4().hex}"
-    await provision(table, shards=SHARDS)
-    return table
+@asynccontextmanager
+async def new_table(server: DynamoDB | Kms) -> AsyncIterator[Table]:
+    """Make a table of the test's own."""
+    async with open_table(server.endpoint, f"timers-{uuid4().hex}") as table:
+        await provision(table, shards=SHARDS)
+        yield table
 
 
 @pytest.fixture
-async def table(connection: Table) -> Table:
-    return await new_table(connection)
+async def table(dynamodb: DynamoDB) -> AsyncIterator[Table]:
+    async with new_table(dynamodb) as table:
+        yield table
 
 
 @pytest.fixture
@@ -65,41 +56,40 @@ async def proxy(dynamodb: DynamoDB) -> AsyncIterator[Proxy]:
         yield proxy
 
 
-@pytest.fixture(scope="session")
-def other_connection(kms: Kms) -> Iterator[Table]:
-    """The one client of another table server: MiniStack, or LocalStack in Docker."""
-    table = Table("none", endpoint=kms.endpoint, region="us-east-1", timeout=10.0)
-    yield table
-    asyncio.run(table.__aexit__())
+SERVERS = {"dynamodb": "dynamodb", "transactions": "dynamodb", "ministack": "kms"}
 
 
-CONNECTIONS = {"dynamodb": "connection", "transactions": "connection", "ministack": "other_connection"}
-
-
-@pytest.fixture(params=["memory", *CONNECTIONS])
-async def store(request: pytest.FixtureRequest) -> TimerStore:
+@pytest.fixture(params=["memory", *SERVERS])
+async def store(request: pytest.FixtureRequest) -> AsyncIterator[TimerStore]:
     if request.param == "memory":
-        return MemoryTimerStore(shards=SHARDS)
-    table = await new_table(request.getfixturevalue(CONNECTIONS[request.param]))
-    return dynamo_store(table, transactions=request.param == "transactions")
+        yield MemoryTimerStore(shards=SHARDS)
+        return
+    async with new_table(request.getfixturevalue(SERVERS[request.param])) as table:
+        yield dynamo_store(table, transactions=request.param == "transactions")
 
 
 @pytest.fixture(params=["memory", "dynamodb"])
-async def keys(request: pytest.FixtureRequest) -> KeyStore:
+async def keys(request: pytest.FixtureRequest) -> AsyncIterator[KeyStore]:
     if request.param == "memory":
-        return MemoryKeyStore()
-    return DynamoKeyStore(await new_table(request.getfixturevalue("connection")))
+        yield MemoryKeyStore()
+        return
+    async with new_table(request.getfixturevalue("dynamodb")) as table:
+        yield DynamoKeyStore(table)
 
 
 @pytest.fixture(params=["memory", "dynamodb"])
-async def registry(request: pytest.FixtureRequest) -> QueueRegistry:
+async def registry(request: pytest.FixtureRequest) -> AsyncIterator[QueueRegistry]:
     if request.param == "memory":
-        return MemoryQueueRegistry()
-    return DynamoQueueRegistry(await new_table(request.getfixturevalue("connection")))
+        yield MemoryQueueRegistry()
+        return
+    async with new_table(request.getfixturevalue("dynamodb")) as table:
+        yield DynamoQueueRegistry(table)
 
 
 @pytest.fixture(params=["memory", "dynamodb"])
-async def leases(request: pytest.FixtureRequest) -> ShardLeases:
+async def leases(request: pytest.FixtureRequest) -> AsyncIterator[ShardLeases]:
     if request.param == "memory":
-        return MemoryShardLeases()
-    return DynamoShardLeases(await new_table(request.getfixturevalue("connection")), shards=SHARDS)
+        yield MemoryShardLeases()
+        return
+    async with new_table(request.getfixturevalue("dynamodb")) as table:
+        yield DynamoShardLeases(table, shards=SHARDS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -21,10 +22,12 @@ GONE = SigningSecret("one", NOW_MS, None, NOW_MS + 2)
 
 
 @pytest.fixture(params=["memory", "dynamodb"])
-async def secrets(request: pytest.FixtureRequest) -> SecretStore:
+async def secrets(request: pytest.FixtureRequest) -> AsyncIterator[SecretStore]:
     if request.param == "memory":
-        return MemorySecretStore()
-    return DynamoSecretStore(await new_table(request.getfixturevalue("connection")))
+        yield MemorySecretStore()
+        return
+    async with new_table(request.getfixturevalue("dynamodb")) as table:
+        yield DynamoSecretStore(table)
 
 
 async def test_a_tenant_begins_with_none(secrets: SecretStore) -> None:

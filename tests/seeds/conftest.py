@@ -1,6 +1,6 @@
 """The same running service as for the tests from end to end."""
 
-from tests.contract.conftest import connection, other_connection, store
+from tests.contract.conftest import store
 from tests.end_to_end.conftest import api, client, consumers, queues, receiver, running
 
-__all__ = ["api", "client", "connection", "consumers", "other_connection", "queues", "receiver", "running", "store"]
+__all__ = ["api", "client", "consumers", "queues", "receiver", "running", "store"]
