@@ -13,7 +13,7 @@ from bench.peers.catalogue import RECIPES
 from bench.processes import ROOT
 from bench.results import Report, Spread
 from bench.service import NAME
-from bench.table import spread, title
+from bench.table import number, spread, title
 
 PAGE: Final = ROOT / "docs" / "reference" / "performance.md"
 RESULTS: Final = ROOT / "bench" / "results"
@@ -46,6 +46,7 @@ def _charts(report: Report) -> dict[str, str]:
     for burst in _bursts(report):
         count = int(burst.split()[1])
         panels[f"calls a second, {count:,} due at one instant"] = _bars(report, burst, "drained_per_s")
+    panels["fetched from a pull queue and committed a second"] = _bars(report, "pull", "fetched_per_s")
     lines = {_TITLES[system]: report.lateness("steady 100", system) for system in _systems(report, "steady 100")}
     return {
         "performance-throughput.svg": bars({name: panel for name, panel in panels.items() if panel}),
@@ -83,6 +84,7 @@ def _page(report: Report, million: Report | None, charts: Iterable[str]) -> Iter
     for chart, words in zip(charts, ("Throughput beside the peers", "How late calls are"), strict=True):
         yield f"![{words}]({chart})"
         yield ""
+    yield from _pull_section(report)
     yield from _own_section(report)
     yield from _raw_section(report)
     if million is not None:
@@ -157,6 +159,29 @@ def _peer_section(report: Report) -> Iterator[str]:
         if recipe.name in _systems(report, burst):
             yield f"- {recipe.title}: {recipe.promise}."
     yield ""
+
+
+def _pull_section(report: Report) -> Iterator[str]:
+    others = [system for system in _systems(report, "pull") if system != NAME]
+    if not others:
+        return
+    figures = ("accepted_per_s", "fetched_per_s", "handed_p50_ms", "handed_p99_ms", "cpu_own_ms")
+    yield "## Pull queues beside the peers"
+    yield ""
+    yield "| | " + " | ".join(title(figure) for figure in figures) + " |"
+    yield "|---" * (len(figures) + 1) + "|"
+    for system in _systems(report, "pull"):
+        cells = [_cell(report.figure("pull", system, figure)) for figure in figures]
+        yield f"| {_TITLES[system]} | " + " | ".join(cells) + " |"
+    for other in others:
+        cells = [_ratio(report, figure, other) for figure in figures]
+        yield f"| ratio, ours to {_TITLES[other]} | " + " | ".join(cells) + " |"
+    yield ""
+
+
+def _ratio(report: Report, figure: str, other: str) -> str:
+    ours, theirs = (report.figure("pull", system, figure) for system in (NAME, other))
+    return number(ours.median / theirs.median) if ours and theirs and theirs.median else ""
 
 
 def _own_section(report: Report) -> Iterator[str]:
@@ -235,6 +260,11 @@ _METHOD: Final = """## How it is measured
   call. *Overtaken* is how long the unluckiest call saw others made that were due later.
 - **Steady**: requests at a constant rate, each due 1 to 9 s later. **Single**: one timer a request, 64 under way.
   **Mixed**: of eight timers two are edited and one is cancelled. **Cancel**: half in batches, half one by one.
+- **Pull**: accepted by one client in bulk, all due at one instant; from then on eight workers fetch and commit until
+  nothing is left, each job exactly once. Ours ask for a hundred at a time over HTTP and commit them in one request;
+  BullMQ's, of one process, have `getNextJob` and let each `moveToCompleted` bring the next job along: it gives out
+  one at a time. *Handed over* is the time from asking for a job that is due at once until a worker has it that had
+  waited 20 ms for one. CPU is that of fetching; of BullMQ its workers are a part, of ours they are the client's.
 - **Lateness** is the time from `due_at` to the moment at which the receiver had read the call, by one machine's clock.
 - **The receiver** is a small process of its own that answers 200 and remembers each call's id and its arrival to the
   microsecond, at about 20 µs of CPU a call; its CPU time is nobody's.

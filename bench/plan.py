@@ -11,10 +11,12 @@ from typing import Final
 from bench import ours, raw
 from bench.calls import Void
 from bench.http import Broken
+from bench.leasing import Leasing
+from bench.peers.catalogue import Peer
 from bench.pulling import pull
 from bench.results import Outcome
 from bench.service import NAME, Service
-from bench.systems import System
+from bench.systems import System, Workers
 from bench.workloads import Bench, burst, single, steady, warm_up
 
 KINDS: Final = ("idle", "raw", "single", "burst", "steady", "cancel", "mixed", "pull", "scale")
@@ -74,7 +76,7 @@ class Plan:
     sizes: Sizes
     only: Collection[str]
     service: Service
-    peers: Sequence[System]
+    peers: Sequence[Peer]
     bench: Bench
     tell: Callable[[Outcome], None]
     outcomes: list[Outcome]
@@ -87,7 +89,7 @@ class Plan:
             await self._parts()
             await self._system(self.service, self._ours())
             for peer in self.peers:
-                await self._system(peer, [])
+                await self._system(peer, self._pulled(peer, peer) if peer.pulled else [])
         if "scale" in self.only and self.sizes.scale:
             await self._scales()
 
@@ -147,8 +149,11 @@ class Plan:
         return [
             ("cancel", lambda: ours.cancel(bench, service, sizes.cancel)),
             ("mixed", lambda: ours.mixed(bench, service, sizes.mixed)),
-            ("pull", lambda: pull(bench, service, sizes.pull)),
+            *self._pulled(service, Leasing(service)),
         ]
+
+    def _pulled(self, system: System, workers: Workers) -> list[tuple[str, Callable[[], Awaitable[Outcome]]]]:
+        return [("pull", lambda: pull(self.bench, system, workers, self.sizes.pull))]
 
     async def _scales(self) -> None:
         before, size = self.service.installation.consumers, self.sizes.scale_burst

@@ -108,10 +108,13 @@ class Service:
         return self.installation.groups()
 
     async def enqueue(self, work: Work) -> float:
+        return await self.schedule_all(wish(job, work.url) for job in work.jobs)
+
+    async def schedule_all(self, wishes: Iterable[dict[str, Any]]) -> float:
+        """Ask for many in batches; returns the seconds it took. Raises Void unless all are accepted."""
         began = time.perf_counter()
-        for jobs in chunks(work.jobs, BATCH):
-            wishes = [wish(job, work.url) for job in jobs]
-            answer = await self.api.request("POST", "/v1/timers/batch", {"timers": wishes})
+        for some in chunks(wishes, BATCH):
+            answer = await self.api.request("POST", "/v1/timers/batch", {"timers": some})
             _expect_all(answer, 201)
         return time.perf_counter() - began
 

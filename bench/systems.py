@@ -7,6 +7,8 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
+PULLERS: Final = 8
+WAITS_S: Final = 0.02  #: a worker has waited for so long before it is given a lone job
 _PADDING: Final = "x" * 150
 
 
@@ -69,6 +71,30 @@ class System(Protocol):
 
     async def clean(self, work: Work, *, done: bool) -> None:
         """Leave nothing of these jobs behind; ``done``: all are known to have been made."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What workers committed, an id for each time, and the seconds from their first look to the last commit."""
+
+    ids: Sequence[str]
+    took_s: float
+
+
+class Workers(Protocol):
+    """Workers that fetch jobs from a system's queues, instead of its making calls."""
+
+    async def put(self, queue: str, work: Work) -> float:
+        """Put all jobs into a queue as fast as one client can, each acknowledged; returns the seconds it took."""
+        ...
+
+    async def fetch(self, queue: str, work: Work) -> Fetched:
+        """Have as many workers as PULLERS fetch and commit until all jobs are done, then look a little longer."""
+        ...
+
+    async def hand_over(self, queue: str, work: Work) -> Sequence[float]:
+        """Put one job after the other while a worker waits; returns the milliseconds until it had each."""
         ...
 
 

@@ -9,7 +9,7 @@ from bench.results import Outcome, Report, Spread
 _SHOWN = (
     ("accepted_per_s", "accepted/s"),
     ("drained_per_s", "drained/s"),
-    ("leased_and_committed_per_s", "leased and committed/s"),
+    ("fetched_per_s", "fetched and committed/s"),
     ("handed_p50_ms", "handed over p50 ms"),
     ("handed_p99_ms", "handed over p99 ms"),
     ("per_s", "/s"),

@@ -138,5 +138,5 @@ def per_timer(used_s: Mapping[str, float], count: int) -> dict[str, float]:
     return figures | {"cpu_own_ms": sum(figures[name] for name in own)}
 
 
-OWN: Final = frozenset({"api", "consumers", "workers", "producer"})
+OWN: Final = frozenset({"api", "consumers", "workers", "producer", "puller"})
 """The groups whose processes run the system's own code, not a broker's or a table's."""

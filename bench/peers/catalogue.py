@@ -7,15 +7,15 @@ import json
 import secrets
 import subprocess
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from bench.calls import Void
 from bench.processes import ROOT, family, free_port, listening, running
-from bench.systems import Work, body
+from bench.systems import PULLERS, WAITS_S, Fetched, Work, body
 
 _BIN: Final = ROOT / ".venv-bench" / "bin"
 _APPS: Final = "bench.peers"
@@ -36,6 +36,7 @@ class Recipe:
     worker: Sequence[str | Path]
     producer: Sequence[str | Path]
     environment: Mapping[str, str]
+    puller: Sequence[str | Path] = ()  #: fetches jobs by itself, where that can be done
     tells: bool = False  #: its worker touches the file BENCH_READY once it is up
 
 
@@ -56,6 +57,7 @@ RECIPES: Final = (
         (*_BULLMQ, "worker"),
         (*_BULLMQ, "producer"),
         {},
+        puller=(*_BULLMQ, "puller"),
     ),
     Recipe(
         "bullmq-synced",
@@ -65,6 +67,7 @@ RECIPES: Final = (
         (*_BULLMQ, "worker"),
         (*_BULLMQ, "producer"),
         {},
+        puller=(*_BULLMQ, "puller"),
     ),
     Recipe(
         "arq",
@@ -114,26 +117,33 @@ class Peer:
         self._log = log
         self._ready = log.with_suffix(".ready")
         self._environment = {**environment, **recipe.environment, "BENCH_READY": str(self._ready)}
-        self._worker: subprocess.Popen[str] | None = None
-        self._producer: subprocess.Popen[str] | None = None
+        self._groups: dict[str, list[subprocess.Popen[str]]] = {}
+
+    @property
+    def pulled(self) -> bool:
+        """Whether workers can fetch its jobs by themselves."""
+        return bool(self._recipe.puller)
 
     @asynccontextmanager
     async def ready(self) -> AsyncIterator[None]:
-        worker = running(self._recipe.worker, log=self._log, environment=self._environment)
-        producer = running(self._recipe.producer, log=self._log, environment=self._environment, talks=True)
         self._ready.unlink(missing_ok=True)
-        with worker as self._worker, producer as self._producer:
+        with ExitStack() as stack:
+            start = partial(self._start, stack)
+            self._groups = {
+                "workers": [start(self._recipe.worker)],
+                "producer": [start(self._recipe.producer, talks=True)],
+                "puller": [start(self._recipe.puller, talks=True)] if self.pulled else [],
+                "broker": [self._broker],
+            }
             if self._recipe.tells:
                 await _until(self._ready.exists)
             yield
 
     def groups(self) -> Mapping[str, Sequence[int]]:
-        assert self._worker is not None
-        assert self._producer is not None
         return {
-            "workers": family(self._worker.pid),
-            "producer": family(self._producer.pid),
-            "broker": family(self._broker.pid),
+            name: [pid for process in processes for pid in family(process.pid)]
+            for name, processes in self._groups.items()
+            if processes
         }
 
     async def enqueue(self, work: Work) -> float:
@@ -151,22 +161,46 @@ class Peer:
     async def clean(self, work: Work, *, done: bool) -> None:
         """Nothing is left of what was done; what was not goes with the broker."""
 
-    async def _produce(self, work: Work, mode: str) -> float:
-        jobs = [(job.id, job.due_ms, job.send_ms, body(job.id)) for job in work.jobs]
-        line = json.dumps({"mode": mode, "url": work.url, "jobs": jobs}) + "\n"
-        async with asyncio.timeout(_ANSWER_S):
-            answer = await asyncio.to_thread(self._ask, line)
-        if not answer:
-            raise Void(f"the producer has ended: {self._log.read_text()[-400:]}")
-        return float(json.loads(answer)["took_s"])
+    async def put(self, queue: str, work: Work) -> float:
+        return await self._produce(work, "all", queue)
 
-    def _ask(self, line: str) -> str:
-        assert self._producer is not None
-        assert self._producer.stdin is not None
-        assert self._producer.stdout is not None
-        self._producer.stdin.write(line)
-        self._producer.stdin.flush()
-        return self._producer.stdout.readline()
+    async def fetch(self, queue: str, work: Work) -> Fetched:
+        request = {"mode": "fetch", "queue": queue, "count": len(work.jobs), "workers": PULLERS}
+        return Fetched(**await self._ask("puller", request))
+
+    async def hand_over(self, queue: str, work: Work) -> Sequence[float]:
+        request = {"mode": "hand over", "queue": queue, "jobs": _jobs(work), "waits_ms": WAITS_S * 1000}
+        handed_ms: list[float] = (await self._ask("puller", request))["handed_ms"]
+        return handed_ms
+
+    async def _produce(self, work: Work, mode: str, queue: str = "bench") -> float:
+        request = {"mode": mode, "url": work.url, "queue": queue, "jobs": _jobs(work)}
+        return float((await self._ask("producer", request))["took_s"])
+
+    async def _ask(self, group: str, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Have a process do something. Raises Void where it ends instead."""
+        [process] = self._groups[group]
+        async with asyncio.timeout(_ANSWER_S):
+            line = await asyncio.to_thread(_told, process, json.dumps(request) + "\n")
+        if not line:
+            raise Void(f"the {group} has ended: {self._log.read_text()[-400:]}")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def _start(self, stack: ExitStack, command: Sequence[str | Path], *, talks: bool = False) -> subprocess.Popen[str]:
+        return stack.enter_context(running(command, log=self._log, environment=self._environment, talks=talks))
+
+
+def _jobs(work: Work) -> list[tuple[str, int, int, dict[str, Any]]]:
+    return [(job.id, job.due_ms, job.send_ms, body(job.id)) for job in work.jobs]
+
+
+def _told(process: subprocess.Popen[str], line: str) -> str:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(line)
+    process.stdin.flush()
+    return process.stdout.readline()
 
 
 @asynccontextmanager
