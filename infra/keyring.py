@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Final
 
+from infra.lookups import Lookups
 from timers.errors import Overloaded
 from timers.keys import Key, Token
 from timers.ports import Clock, KeyStore
@@ -40,7 +40,7 @@ class Keyring:
         self._clock = clock
         self._known: OrderedDict[str, _Memory] = OrderedDict()
         self._unknown: OrderedDict[str, _Memory] = OrderedDict()
-        self._lookups: dict[str, asyncio.Task[Key | None]] = {}
+        self._lookups = Lookups(self._read)
 
     async def find(self, text: str) -> Key | None:
         """Return the key that a token opens, None where it opens none. Raises Unavailable, Overloaded."""
@@ -55,18 +55,13 @@ class Keyring:
         age = LIFE_S if memory is None else self._clock.monotonic() - memory.since
         if memory is not None and age < FRESH_S:
             return memory.key
-        lookup = self._lookups.get(key_id) or self._look_up(key_id, memory)
-        if memory is not None and memory.key is not None and age < LIFE_S:
-            return memory.key
-        return await asyncio.shield(lookup)  # others wait for it too
-
-    def _look_up(self, key_id: str, memory: _Memory | None) -> asyncio.Task[Key | None]:
-        if (memory is None or memory.key is None) and len(self._lookups) >= _LOOKUPS:
+        known = memory is not None and memory.key is not None
+        if not known and key_id not in self._lookups and len(self._lookups) >= _LOOKUPS:
             raise Overloaded("too many unknown keys are being looked up")
-        task = asyncio.create_task(self._read(key_id))
-        self._lookups[key_id] = task
-        task.add_done_callback(lambda task: self._looked_up(key_id, task))
-        return task
+        if memory is not None and known and age < LIFE_S:
+            self._lookups.start(key_id)
+            return memory.key
+        return await self._lookups.answer(key_id)
 
     async def _read(self, key_id: str) -> Key | None:
         since = self._clock.monotonic()
@@ -78,8 +73,3 @@ class Keyring:
         if len(remembering) > _REMEMBERED:
             remembering.popitem(last=False)
         return key
-
-    def _looked_up(self, key_id: str, task: asyncio.Task[Key | None]) -> None:
-        del self._lookups[key_id]
-        if not task.cancelled():
-            task.exception()  # whoever waits is told; a background look-up that failed is tried again

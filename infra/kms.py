@@ -21,6 +21,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from infra.lookups import Lookups
 from timers.errors import TimerError, Unavailable, Unreadable
 from timers.ports import Clock
 
@@ -65,34 +66,24 @@ class KmsKeys:
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="kms")
         self._current: _DataKey | None = None
         self._known: OrderedDict[str, _DataKey] = OrderedDict()
-        self._lookups: dict[str | None, asyncio.Task[_DataKey]] = {}
+        self._lookups = Lookups(self._asked)
 
     async def current(self) -> tuple[str, bytes]:
         found = self._current
         if found is None or found.uses >= USES or self._clock.monotonic() >= found.until:
-            found = await self._together(None)
+            found = await self._lookups.answer(None)
         found.uses += 1
         return found.name, found.key
 
     async def find(self, key_id: str) -> bytes:
         found = self._known.get(key_id)
         if found is None or self._clock.monotonic() >= found.until:
-            found = await self._together(key_id)
+            found = await self._lookups.answer(key_id)
         return found.key
 
-    async def _together(self, key_id: str | None) -> _DataKey:
-        """Ask KMS once for whoever waits for the same: for the key of that name, or for a new one."""
-        task = self._lookups.get(key_id)
-        if task is None:
-            task = asyncio.create_task(self._new() if key_id is None else self._decrypted(key_id))
-            self._lookups[key_id] = task
-            task.add_done_callback(lambda task: self._looked_up(key_id, task))
-        return await asyncio.shield(task)
-
-    def _looked_up(self, key_id: str | None, task: asyncio.Task[_DataKey]) -> None:
-        del self._lookups[key_id]
-        if not task.cancelled():
-            task.exception()  # whoever still waits is told
+    async def _asked(self, key_id: str | None) -> _DataKey:
+        """Have KMS make a new key, or decrypt the one of that name."""
+        return await (self._new() if key_id is None else self._decrypted(key_id))
 
     async def _new(self) -> _DataKey:
         try:

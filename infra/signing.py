@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Final
 
+from infra.lookups import Lookups
 from timers.errors import Conflict, Unavailable, Unreadable
 from timers.ports import Clock, SecretStore, Vault
 from timers.signature import parse_secrets
@@ -60,15 +60,15 @@ class Signing:
         self._clock = clock
         self._default = tuple(default)
         self._known: OrderedDict[str, _Known] = OrderedDict()
-        self._lookups: dict[str, asyncio.Task[_Known]] = {}
+        self._lookups = Lookups(self._read)
 
     async def secrets(self, tenant: str, secret_id: str | None) -> Sequence[bytes]:
         known = self._known.get(tenant)
         age = LIFE_S if known is None else self._clock.monotonic() - known.tried_at
         if known is None or age >= LIFE_S:
-            known = await self._fresh(tenant)
+            known = await self._lookups.answer(tenant)
         elif age >= FRESH_S:
-            self._look_up(tenant)
+            self._lookups.start(tenant)
         if secret_id is None:
             return known.all or self._default
         if secret_id not in known.by_id:
@@ -78,22 +78,12 @@ class Signing:
     async def check(self, tenant: str, secret_id: str) -> None:
         known = self._known.get(tenant)
         if known is None or secret_id not in known.by_id or self._clock.monotonic() - known.tried_at >= LIFE_S:
-            known = await self._fresh(tenant)
+            known = await self._lookups.answer(tenant)
         if secret_id not in known.by_id:
             raise unknown(secret_id)
 
-    async def _fresh(self, tenant: str) -> _Known:
-        """Return what the table says now, or said last where it is away. Raises Unreadable, Unavailable."""
-        return await asyncio.shield(self._look_up(tenant))  # others wait for it too
-
-    def _look_up(self, tenant: str) -> asyncio.Task[_Known]:
-        task = self._lookups.get(tenant)
-        if task is None:
-            task = self._lookups[tenant] = asyncio.create_task(self._read(tenant))
-            task.add_done_callback(lambda task: self._looked_up(tenant, task))
-        return task
-
     async def _read(self, tenant: str) -> _Known:
+        """Return what the table says now, or said last where it is away. Raises Unreadable, Unavailable."""
         now = self._clock.monotonic()
         try:
             by_id = await self._in_force(tenant)
@@ -118,11 +108,6 @@ class Signing:
             raise Unreadable("TIMERS_ENCRYPTION_KEYS is not set here")
         texts = await self._vault.open({place(tenant, secret_id): text for secret_id, text in sealed.items()})
         return {secret_id: parse_secrets(texts[place(tenant, secret_id)])[0] for secret_id in sealed}
-
-    def _looked_up(self, tenant: str, task: asyncio.Task[_Known]) -> None:
-        del self._lookups[tenant]
-        if not task.cancelled():
-            task.exception()  # whoever waits is told; a background look-up that failed is tried again
 
 
 async def create(store: SecretStore, vault: Vault, tenant: str, random: Random, now_ms: int) -> str:
