@@ -78,6 +78,13 @@ class Member:
         assert self._process is not None
         self._process.send_signal(number)
 
+    def pause(self) -> None:
+        """Freeze it: its connections stay open, and it does nothing until ``resume``."""
+        self.signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self.signal(signal.SIGCONT)
+
     def kill(self) -> None:
         """End it at once, as a crash would."""
         assert self._process is not None

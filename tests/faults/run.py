@@ -10,10 +10,13 @@ from typing import Final
 from tests.faults.faults import Fault
 from tests.faults.ledger import Ledger, Verdict
 from tests.faults.load import Load
+from tests.faults.moment import now_ms
 from tests.faults.world import World
 
 _END_S: Final = 90.0
 _STRAY_S: Final = 1.0
+_DEAD_S: Final = 2.0
+"""How long a killed process is missed, for others must take over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +42,9 @@ async def judge(world: World, name: str, fault: Fault, length: Length, seed: int
         stop = asyncio.Event()
         group.create_task(load.run(stop))
         await asyncio.sleep(length.before)
-        ended_ms = await fault.inject(world, load, fault.seconds if length.whole else fault.briefly)
+        await fault.inject(world, load, fault.seconds if length.whole else fault.briefly)
+        ended_ms = now_ms()
+        await world.revive(_DEAD_S)
         await asyncio.sleep((fault.aftermath if length.whole else fault.aftermath / 4) + length.after)
         stop.set()
     await load.finish(_END_S)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from asyncio import Event, sleep, timeout, to_thread, wait_for
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
@@ -124,7 +123,7 @@ async def test_a_consumer_frozen_past_its_lease_starts_no_call_when_it_goes_on(r
         frozen = Event()
 
         def freeze() -> None:
-            victim.member.signal(signal.SIGSTOP)
+            victim.member.pause()
             frozen.set()
 
         if point == "after the claim":
@@ -138,7 +137,7 @@ async def test_a_consumer_frozen_past_its_lease_starts_no_call_when_it_goes_on(r
         successor = running.stack.consumer()
         await to_thread(successor.start)
         end = await _final(running, timer_id)
-        victim.member.signal(signal.SIGCONT)
+        victim.member.resume()
         await sleep(_THINKS_S)
         code = await to_thread(victim.member.stop)
         await to_thread(successor.stop)

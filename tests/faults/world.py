@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from asyncio import to_thread
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -49,6 +50,14 @@ class World:
         """Return the consumer that keeps the most shards."""
         owners = [lease.owner for lease in await self.leases.read()]
         return max(self.consumers, key=lambda member: sum(f".{member.pid}." in owner for owner in owners))
+
+    async def revive(self, after: float) -> None:
+        """Start again, after so many seconds, what was killed; nothing may have ended by itself."""
+        dead = [member for member in self.members if member.returncode is not None]
+        if dead:
+            assert {member.returncode for member in dead} == {-signal.SIGKILL}
+            await asyncio.sleep(after)
+            await asyncio.gather(*(to_thread(member.start) for member in dead))
 
 
 @asynccontextmanager
