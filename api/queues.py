@@ -119,12 +119,12 @@ class PurgedOut(BaseModel):
     more: bool
 
 
-def _queues(request: Request) -> Queues:
+async def _queues(request: Request) -> Queues:
     queues: Queues = request.app.state.parts.queues
     return queues
 
 
-def _tenant(request: Request) -> str:
+async def _tenant(request: Request) -> str:
     """Return the tenant whose key was shown."""
     return key_of(request.scope).tenant
 
@@ -132,7 +132,7 @@ def _tenant(request: Request) -> str:
 Tenant = Annotated[str, Depends(_tenant)]
 
 
-def _named(queue: str, tenant: Tenant) -> QueueName:
+async def _named(queue: str, tenant: Tenant) -> QueueName:
     return QueueName(tenant, check_queue(queue, "/queue"))
 
 

@@ -47,30 +47,30 @@ _TIME: Final = {"oneOf": [{"format": "date-time"}, {"pattern": r"^[0-9]{1,15}$"}
 _LISTED: Final = frozenset({"state", "due_after", "due_before", "label", "limit", "cursor"})
 
 
-def _service(request: Request) -> Timers:
+async def _service(request: Request) -> Timers:
     """Return the use cases of the tenant whose key was shown."""
     service: Timers = request.app.state.parts.timers
     return service.of(key_of(request.scope).tenant)
 
 
-def _stats(request: Request) -> CachedStats:
+async def _stats(request: Request) -> CachedStats:
     stats: CachedStats = request.app.state.stats
     return stats
 
 
-def _known_id(timer_id: str) -> str:
+async def _known_id(timer_id: str) -> str:
     if not limits.ID_PATTERN.fullmatch(timer_id):
         raise TimerNotFound(timer_id[:128])
     return timer_id
 
 
-def _chosen_id(timer_id: str) -> str:
+async def _chosen_id(timer_id: str) -> str:
     if not limits.ID_PATTERN.fullmatch(timer_id):
         raise Invalid("/id", f"an id matches {limits.ID_PATTERN.pattern}")
     return timer_id
 
 
-def _precondition(
+async def _precondition(
     if_match: Annotated[
         str | None,
         Header(
@@ -95,7 +95,7 @@ def _version(tag: str) -> int:
     return int(ours[1]) if ours else _NO_VERSION
 
 
-def _creation_precondition(
+async def _creation_precondition(
     matched: Annotated[Precondition, Depends(_precondition)],
     if_none_match: Annotated[
         str | None, Header(description="`*`: only create.", json_schema_extra={"pattern": r"^\*$"})
@@ -108,7 +108,7 @@ def _creation_precondition(
     return Precondition(matched.versions, absent=True)
 
 
-def _putting(
+async def _putting(
     request: Request,
     keep: Annotated[Keep | None, Query(description="Of the planned time and the new one.")] = None,
     max_total_delay: Annotated[

@@ -125,9 +125,9 @@ def test_whatever_trace_is_given_the_trace_kept_is_one(text: str) -> None:
 
 
 @given(anything | st.from_regex(r'((W/)?"[^"]{0,5}",? ?){1,4}'))
-def test_any_if_match_is_a_precondition_or_invalid(text: str) -> None:
+async def test_any_if_match_is_a_precondition_or_invalid(text: str) -> None:
     try:
-        _precondition(text)
+        await _precondition(text)
     except Invalid:
         return
 
