@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, WithJsonS
 from pydantic.config import JsonDict
 
 from api import secret_fields
-from api.strict_json import dumps, parse
+from api.strict_json import NotJson, dumps, parse
 from api.times import DelayMs, Time
 from timers import limits
 from timers.amqp import AmqpTarget, Destination
@@ -513,6 +513,6 @@ def _body_out(body: Body | None) -> dict[str, Any]:
     if body.kind is BodyKind.BASE64:
         return {"body_base64": body.text}
     if body.kind is BodyKind.JSON:
-        with suppress(ValueError, RecursionError):  # whatever is in the table can be shown, and listed beside others
+        with suppress(NotJson):  # whatever is in the table can be shown, and listed beside others
             return {"body": parse(body.text)}
     return {"body": body.text}

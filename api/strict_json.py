@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Coroutine, Iterable
+from math import isinf
 from typing import Any, Final, NoReturn
 
 from fastapi import HTTPException, Request, Response
 from fastapi.routing import APIRoute
 
 MAX_DEPTH: Final = 100  #: of arrays and objects within each other; how deep Python itself goes depends on its version
+
+
+_TOO_DEEP: Final = f"it is nested too deeply, more than {MAX_DEPTH} levels"
 
 
 class NotJson(ValueError):
@@ -19,22 +23,27 @@ class NotJson(ValueError):
 def loads(raw: bytes) -> Any:
     """Return the value of a JSON text. Raises NotJson."""
     try:
-        value = parse(raw.decode())
-        if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH and _is_deep(value):
-            raise NotJson(f"it is nested too deeply, more than {MAX_DEPTH} levels")
-        dumps(value)
+        text = raw.decode()
     except UnicodeError:
-        raise NotJson("it is not valid UTF-8, or holds half of a surrogate pair") from None
-    except RecursionError:
-        raise NotJson(f"it is nested too deeply, more than {MAX_DEPTH} levels") from None
-    except ValueError as error:
-        raise NotJson(str(error)) from None
-    return value
+        raise NotJson("it is not valid UTF-8") from None
+    return parse(text)
 
 
 def parse(text: str) -> Any:
-    """Return the value of a JSON text that has passed ``loads`` before. Raises ValueError, RecursionError."""
-    return json.loads(text, parse_constant=_no_constant)
+    """Return the value of a JSON text, which can be written as JSON again. Raises NotJson."""
+    try:
+        value = json.loads(text, parse_constant=_no_constant, parse_float=_finite)
+        if text.count("[") + text.count("{") > MAX_DEPTH and _is_deep(value):
+            raise NotJson(_TOO_DEEP)
+        if "\\u" in text:  # half of a surrogate pair can only come as an escape
+            dumps(value)
+    except UnicodeError:
+        raise NotJson("it holds half of a surrogate pair") from None
+    except RecursionError:
+        raise NotJson(_TOO_DEEP) from None
+    except ValueError as error:
+        raise NotJson(str(error)) from None
+    return value
 
 
 def dumps(value: Any) -> bytes:
@@ -44,6 +53,13 @@ def dumps(value: Any) -> bytes:
 
 def _no_constant(name: str) -> NoReturn:
     raise NotJson(f"{name} is not JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if isinf(number):
+        raise NotJson("a number in it is too large")
+    return number
 
 
 def _is_deep(value: Any) -> bool:

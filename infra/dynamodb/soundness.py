@@ -21,7 +21,7 @@ from timers.tenant import QUALIFIED
 from timers.timer import Attempt, Lease, Timer
 
 _LATEST_MS: Final = 253_402_300_799_999  # the end of the year 9999: what is later cannot be written as a time
-
+_BIGGEST: Final = 2**53 - 1  # what every reader of JSON can tell from its neighbours, hints' readers among them
 
 _KEY: Final = re.compile(f"[0-9a-f]{{{KEY_BITS // 4}}}")
 
@@ -30,10 +30,10 @@ def is_sound(timer: Timer) -> bool:
     """Whether a timer is one of ours. Raises ValueError, TypeError, AttributeError where it is not."""
     return (
         QUALIFIED.fullmatch(timer.id) is not None
-        and timer.version >= 1
-        and timer.attempts_made >= 0
+        and 1 <= timer.version < _BIGGEST
+        and 0 <= timer.attempts_made < _BIGGEST
         and _are_times(timer)
-        and (timer.trace is None or timer.trace.count("-") == 3)
+        and (timer.trace is None or (type(timer.trace) is str and timer.trace.count("-") == 3))
         and all(type(label) is str for label in timer.labels.values())
         and all(_is_attempt(attempt) for attempt in timer.attempts)
         and _may_retry(timer.retry)
@@ -55,13 +55,17 @@ def _are_times(timer: Timer) -> bool:
 
 def _is_attempt(attempt: Attempt) -> bool:
     return (
-        type(attempt.number) is int
+        _is_number(attempt.number)
         and 0 <= attempt.started_at_ms <= _LATEST_MS
         and 0 <= attempt.finished_at_ms <= _LATEST_MS
-        and type(attempt.lateness_ms) is int
-        and (attempt.status is None or type(attempt.status) is int)
+        and _is_number(attempt.lateness_ms)
+        and (attempt.status is None or _is_number(attempt.status))
         and (attempt.error is None or type(attempt.error) is str)
     )
+
+
+def _is_number(value: object) -> bool:
+    return type(value) is int and abs(value) <= _BIGGEST
 
 
 def _is_lease(lease: Lease) -> bool:

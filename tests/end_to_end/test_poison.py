@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -28,6 +29,7 @@ from tests.end_to_end.client import Client
 from tests.receiver import Receiver
 from tests.services import DynamoDB, RabbitMQ, new_rabbitmq
 from tests.stack import Member, Stack
+from timers.body import Body, BodyKind
 from timers.timer import Timer
 from timers.wheel import Level, slot
 
@@ -174,6 +176,8 @@ BROKEN: Final[dict[str, Item | None]] = {
     "next_attempt_at_ms": {"N": "1"},
     "lease_until_ms": {"N": "1E30"},
     "attempts": {"S": "[[1, 2]]"},
+    "attempts ": {"S": "[[1, 0, 0, 1e999, 200, null]]"},
+    "attempts  ": {"S": '[[1, 0, 0, 0, null, "\\ud800"]]'},
     "target.url": {"value": "http://["},
     "target.headers": {"value": {"x": 1}},
     "target.timeout": {"value": "long"},
@@ -182,6 +186,9 @@ BROKEN: Final[dict[str, Item | None]] = {
     "retry": {"value": "often"},
     "retry ": {"value": [8, 1, 1e999, 2, 0.1]},
     "labels": {"value": None},
+    "labels ": {"value": {"a": "\ud800"}},
+    "labels  ": {"value": {"a": float("nan")}},
+    "created_at_ms": {"value": 10**4_000},
     "trace": {"value": "untraceable"},
 }
 
@@ -245,11 +252,14 @@ async def test_items_that_are_no_timers_are_counted_and_passed_over_and_stop_nob
     await receiver.wait("due", len(due), timeout=PATIENCE_S)
     logged = await until_logged(consumers, {item["id"]["S"] for item in broken})
     met = await counted(consumers, "timers_broken_total")
+    listed = await listed_ids(client)
 
     assert {call.timer_id for call in calls} == {timer.id for timer in overdue}
     assert all(len(names) == len(set(names)) for names in logged)
     assert met[""] == sum(len(names) for names in logged)
     assert not any("failed" in consumer.log() for consumer in consumers)
+    assert {timer["id"] for timer in due} <= listed
+    assert not listed & {item["id"]["S"] for item in broken}
 
 
 async def until_logged(members: list[Member], wanted: set[str]) -> list[list[str]]:
@@ -262,6 +272,56 @@ async def until_logged(members: list[Member], wanted: set[str]) -> list[list[str
             return logged
         assert time.monotonic() < deadline, missing
         await asyncio.sleep(0.1)
+
+
+BODIES: Final = [
+    "{",
+    "1e999",
+    '{"a": [-1e999]}',
+    "NaN",
+    "-Infinity",
+    '"\\ud800"',
+    "9" * 5_000,
+    "[" * 975 + "]" * 975,
+    "[" * 100_000,
+]
+"""What stands in the table as JSON and is none."""
+
+
+async def test_timers_with_bodies_that_are_no_json_are_called_and_listed_beside_others(
+    client: Client, receiver: Receiver, running: Stack, dynamodb: DynamoDB
+) -> None:
+    target = make_target(url=receiver.url("odd"))
+    timers = [
+        make_timer(f"odd-{n}", due_at_ms=now_ms() - 5_000, target=replace(target, body=Body(BodyKind.JSON, text)))
+        for n, text in enumerate(BODIES)
+    ]
+    async with Table(
+        running.settings["TIMERS_TABLE"], endpoint=dynamodb.endpoint, region="us-east-1", timeout=10
+    ) as table:
+        for timer in timers:
+            await table.call("put_item", TableName=table.name, Item=item_of(timer))
+    calls = await receiver.wait("odd", len(timers), timeout=PATIENCE_S)
+    for timer in timers:
+        await client.until(timer.id, "delivered")
+    listed = await listed_ids(client)
+
+    assert {call.body.decode() for call in calls} == set(BODIES)
+    assert {timer.id for timer in timers} <= listed
+
+
+async def listed_ids(client: Client) -> set[str]:
+    """Return the ids of all timers that the api lists."""
+    found: set[str] = set()
+    query = {"limit": "100"}
+    while True:
+        response = await client.http.get("/v1/timers", params=query)
+        assert response.status_code == 200, response.text
+        page = response.json()
+        found |= {timer["id"] for timer in page["timers"]}
+        if page["next_cursor"] is None:
+            return found
+        query["cursor"] = page["next_cursor"]
 
 
 async def test_a_lease_that_is_none_is_written_anew(

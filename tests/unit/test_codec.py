@@ -115,7 +115,12 @@ def test_an_item_without_an_attribute_is_broken(name: str) -> None:
         ("attempts", {"S": '[[1, 0, 0, 0, "200", null]]'}),
         ("attempts", {"S": "[[1, 0, 0, 0, null, 5]]"}),
         ("attempts", {"S": '[[1, 0, 0, 0, null, "\\ud800"]]'}),
+        ("attempts", {"S": f"[[{'9' * 4_000}, 0, 0, 0, 200, null]]"}),
+        ("attempts", {"S": f"[[1, 0, 0, -{'9' * 4_000}, 200, null]]"}),
+        ("attempts", {"S": "[[1, 0, 0, 1e999, 200, null]]"}),
+        ("attempts", {"S": "[[1, 0, 0, 0, NaN, null]]"}),
         ("version", {"N": "0"}),
+        ("version", {"N": "9" * 38}),
         ("version", {"N": "1.5"}),
         ("at_ms", {"N": "1.5"}),
         ("due_at_ms", {"N": "-1"}),
@@ -123,6 +128,7 @@ def test_an_item_without_an_attribute_is_broken(name: str) -> None:
         ("updated_at_ms", {"N": str(1000 * THE_YEAR_9999 + 1000)}),
         ("lease_until_ms", {"N": "1e20"}),
         ("attempts_made", {"N": "-1"}),
+        ("attempts_made", {"N": "9" * 38}),
     ],
 )
 def test_an_item_with_a_bad_attribute_is_broken_and_named(name: str, value: Item) -> None:
@@ -193,6 +199,7 @@ def spec_with(path: str, value: object, target: Target | None = None) -> Item:
         ("created_at_ms", float("inf")),
         ("created_at_ms", -1),
         ("trace", 5),
+        ("trace", ["-", "-", "-"]),
         ("trace", "00-0af7651916cd43dd8448eb211c80319c"),
     ],
 )
@@ -236,6 +243,26 @@ def test_a_spec_nested_without_end_is_broken() -> None:
         decode({**item_of(make_timer()), "spec": {"S": "[" * 100_000}})
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "1e999",
+        "-1e999",
+        "NaN",
+        '{"a": [Infinity]}',
+        '"\\ud800"',
+        '{"\\uDFFF": 1}',
+        "9" * 5_000,
+        *(("[" * depth) + ("]" * depth) for depth in (101, 900, 950, 975, 990, 100_000)),
+    ],
+)
+def test_a_stored_body_that_is_not_json_after_all_is_shown_as_text(text: str) -> None:
+    timer = decode(item_of(make_timer(target=make_target(body=Body(BodyKind.JSON, text)))))
+    shown = json.loads(dumps(timer_out(timer)))
+    assert shown["target"]["body"] == text
+
+
 _PATHS = ["target", "retry", "labels", "created_at_ms", "trace", "request", "retry.0", "retry.3"]
 _PATHS += [f"target.{name}" for name in ("url", "method", "headers", "timeout", "body", "headers.a")]
 _VALUES = st.recursive(
@@ -243,10 +270,12 @@ _VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
     max_leaves=6,
 )
+_BODIES = st.tuples(st.sampled_from(["json", "text", "base64"]), _VALUES.map(json.dumps))
 
 
-@given(st.sampled_from(_PATHS), _VALUES)
-def test_what_is_decoded_can_be_called_retried_hinted_and_shown(path: str, value: object) -> None:
+@given(st.tuples(st.sampled_from(_PATHS), _VALUES) | st.tuples(st.just("target.body"), _BODIES))
+def test_what_is_decoded_can_be_called_retried_hinted_and_shown(changed: tuple[str, object]) -> None:
+    path, value = changed
     try:
         timer = decode(spec_with(path, value))
     except BrokenTimer:
