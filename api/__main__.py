@@ -72,7 +72,8 @@ def app() -> FastAPI:
             )
             rates = Rates(clock, settings.tenant_rate) if settings.tenant_rate else None
             with _on_signal(queues.dismiss):
-                yield Parts(timers, queues, Keyring(DynamoKeyStore(table), clock), rates, queue, metrics.page)
+                keyring = Keyring(DynamoKeyStore(table), clock)
+                yield Parts(timers, queues, keyring, rates, queue, metrics.page, metrics.refused)
             await queues.stop()
             await queue.stop(_DRAIN_S)
 

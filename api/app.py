@@ -25,7 +25,7 @@ _TENANTS_AT_ONCE: Final = 2
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What the application stands on; ``metrics`` returns Prometheus' page."""
+    """What the application stands on; ``metrics`` returns Prometheus' page, ``refused`` counts a status for it."""
 
     timers: Timers
     queues: Queues
@@ -33,6 +33,7 @@ class Parts:
     rates: Rates | None
     broker: health.Broker
     metrics: Callable[[], bytes]
+    refused: Callable[[int], None]
 
 
 def create_app(

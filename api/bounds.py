@@ -11,6 +11,7 @@ from fastapi import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.problems import problem
+from infra.metrics import REFUSED
 
 MAX_REQUEST_BYTES: Final = 1024 * 1024
 MAX_BATCH_BYTES: Final = 16 * 1024 * 1024
@@ -34,7 +35,7 @@ class Bounds:
 
     ``pending`` is how many requests may be in progress at once, ``patience`` how many seconds a body may take.
     Requests that may wait for timers of a pull queue count by themselves, up to ``waiting``: neither kind keeps the
-    other out.
+    other out. Whoever is turned away, here or further in, is counted.
     """
 
     def __init__(self, app: ASGIApp, *, pending: int, waiting: int, patience: float) -> None:
@@ -48,6 +49,15 @@ class Bounds:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+
+        async def counted(message: Message) -> None:
+            if message["type"] == "http.response.start" and message["status"] in REFUSED:
+                scope["app"].state.parts.refused(message["status"])
+            await send(message)
+
+        await self._admit(scope, receive, counted)
+
+    async def _admit(self, scope: Scope, receive: Receive, send: Send) -> None:
         if _too_many_headers(scope):
             await problem(431, "Too many or too large headers.")(scope, receive, send)
             return

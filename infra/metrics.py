@@ -13,6 +13,9 @@ from timers.state import FINAL, State
 from timers.timer import Timer
 
 DROPPED: Final = ("failed", "far", "garbage", "stale", "version")
+REFUSED: Final = (401, 403, 408, 413, 429, 431)
+"""The statuses that turn a request away before anything of it is done."""
+
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 _LATENESS: Final = (0.001, 0.002, 0.003, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600)
@@ -52,6 +55,8 @@ class Metrics:
         self._dropped = Counter("timers_dropped", "Messages dropped, by reason.", ["reason"], registry=registry)
         self._drops = {reason: self._dropped.labels(reason) for reason in DROPPED}
         self._broken = Counter("timers_broken", "Items of the table that are no timers.", registry=registry)
+        self._refused = Counter("timers_refused", "Requests turned away, by status.", ["status"], registry=registry)
+        self._refusals = {status: self._refused.labels(status) for status in REFUSED}
         self._leases = Counter(
             "timers_leases", "Leases of pull queues, by what became of them.", ["event"], registry=registry
         )
@@ -112,6 +117,10 @@ class Metrics:
     def met_broken(self) -> None:
         """Count an item of the table that is none of ours."""
         self._broken.inc()
+
+    def refused(self, status: int) -> None:
+        """Count a request that was turned away, with one of REFUSED."""
+        self._refusals[status].inc()
 
     def leased(self, count: int) -> None:
         """Count timers that workers were given."""

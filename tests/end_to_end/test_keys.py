@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import subprocess
 import time
@@ -235,6 +236,31 @@ async def test_from_elsewhere_the_inside_is_shown_to_an_admin_only(running: Stac
         for name in ("x-forwarded-for", "forwarded", "x-real-ip"):
             forged = "for=127.0.0.1" if name == "forwarded" else "127.0.0.1"
             assert (await get("/metrics", **{name: forged})).status_code == 401
+
+
+async def test_who_is_turned_away_is_counted(running: Stack) -> None:
+    api = running.api(TIMERS_TENANT_RATE="1")
+    await asyncio.to_thread(api.start)
+    reader = running.key("create", "--tenant", "counted", "--scopes", "read")
+    async with open_client(api, reader) as http:
+        statuses = [
+            (await http.post("/v1/timers", json=WISH)).status_code,
+            (await http.get("/v1/stats")).status_code,
+            (await http.get("/v1/stats")).status_code,
+            (await http.get("/v1/stats", headers={"authorization": "Bearer x"})).status_code,
+            (await http.get("/v1/stats", headers={"x-long": "a" * 40_000})).status_code,
+            (await http.get("/v1/nothing", headers={"authorization": f"Bearer {API_KEY}"})).status_code,
+        ]
+        page = (await http.get("/metrics")).text
+    assert statuses == [403, 200, 429, 401, 431, 404]
+    assert dict(re.findall(r'^timers_refused_total{status="(\d+)"} (\S+)$', page, re.MULTILINE)) == {
+        "401": "1.0",
+        "403": "1.0",
+        "408": "0.0",
+        "413": "0.0",
+        "429": "1.0",
+        "431": "1.0",
+    }
 
 
 async def test_what_a_proxy_of_this_machine_forwards_is_not_from_this_machine(api: Member) -> None:
