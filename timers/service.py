@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from random import Random
 from typing import Final
 
 from timers import limits
-from timers.errors import AlreadyExists, Conflict, KeyReused, PreconditionFailed, TimerNotFound, Unavailable
+from timers.errors import (
+    AlreadyExists,
+    Conflict,
+    Invalid,
+    KeyReused,
+    Overloaded,
+    PreconditionFailed,
+    TimerNotFound,
+    Unavailable,
+)
 from timers.ports import (
     Arrivals,
     Clock,
@@ -162,13 +172,14 @@ class Timers:
         """
         try:
             return await self.schedule(spec, name or key.name, request=key.request, now_ms=now_ms), True
-        except AlreadyExists:
-            timer = await self.get(name or key.name)
-        if await request_of(timer, self.vault) == key.request:
-            return timer, False
-        if name is None:
-            raise KeyReused
-        raise AlreadyExists(timer.id)
+        except (AlreadyExists, Invalid, Overloaded):  # what was let in then may be refused by now
+            with suppress(TimerNotFound):
+                timer = await self.get(name or key.name)
+                if await request_of(timer, self.vault) == key.request:
+                    return timer, False
+                if name is None:
+                    raise KeyReused from None
+            raise
 
     async def replace(
         self, name: str, spec: Spec, precondition: Precondition = ANY, putting: Putting = AS_ASKED

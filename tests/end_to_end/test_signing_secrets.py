@@ -17,6 +17,8 @@ from tests.services import DynamoDB, RabbitMQ
 from tests.stack import SIGNING_SECRET, Stack, stack
 
 PROMISED_S: Final = 10.0
+URL: Final = "http://127.0.0.1:1024/never"
+KEY: Final = {"idempotency-key": "order-42"}
 TARGET: Final = {"body": {"order": 42}}
 
 
@@ -79,13 +81,15 @@ async def test_a_timer_names_the_secret_that_signs_it(running: Stack, client: Cl
     ]
     named = {"target": {**TARGET, "signing_key": ids[1]}}
     timer = await client.schedule(receiver.url("named"), 0, **named)
+    wish = {"delay": 3600, "target": {"url": URL, "signing_key": ids[1]}}
+    first = await client.http.post("/v1/timers", json=wish, headers=KEY)
     late = await client.schedule(receiver.url("late"), PROMISED_S + 10, **named, retry={"max_attempts": 1})
     [call] = await receiver.wait("named")
 
     assert timer["target"]["signing_key"] == ids[1]
     assert [verifies(call, secret) for secret in secrets] == [False, True]
-    wish = {"delay": 60, "target": {"url": receiver.url("x"), "signing_key": "x"}}
-    unknown = await client.http.post("/v1/timers", json=wish)
+    other = {"delay": 60, "target": {"url": receiver.url("x"), "signing_key": "x"}}
+    unknown = await client.http.post("/v1/timers", json=other)
     assert unknown.status_code == 422
     assert [error["pointer"] for error in unknown.json()["errors"]] == ["/target/signing_key"]
 
@@ -93,6 +97,10 @@ async def test_a_timer_names_the_secret_that_signs_it(running: Stack, client: Cl
     [attempt] = (await client.until(late["id"], "dead"))["attempts"]
     assert attempt["error"] == f"signature: no signing secret in force has the id '{ids[1]}'"
     assert receiver["late"] == []
+    assert (await client.http.post("/v1/timers", json=wish)).status_code == 422
+    again = await client.http.post("/v1/timers", json=wish, headers=KEY)
+    assert (first.status_code, again.status_code) == (201, 201)
+    assert again.json() == first.json()
 
 
 def test_a_mistake_is_one_clear_line(running: Stack) -> None:
