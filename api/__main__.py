@@ -16,10 +16,10 @@ import uvicorn
 from fastapi import FastAPI
 
 from api.app import Parts, create_app
-from api.connections import Connection, Patience, room_for
 from api.rates import Rates
 from infra import wiring
 from infra.clock import SystemClock
+from infra.connections import Connection, Patience, room_for
 from infra.dialling import Guard
 from infra.dynamodb.keys import DynamoKeyStore
 from infra.keyring import Keyring

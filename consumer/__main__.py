@@ -13,7 +13,7 @@ from typing import Final
 
 from consumer.gate import Gate
 from consumer.handler import Handler
-from consumer.health import serve
+from consumer.health import Pages, serve
 from consumer.keeper import Keeper
 from consumer.shards import Shards
 from consumer.sweeper import Sweeper
@@ -104,8 +104,7 @@ class Consumer:
         pages = serve(
             self._settings.consumer_host,
             self._settings.consumer_port,
-            checks={"broker": lambda: self._connected},
-            metrics=self._metrics.page,
+            Pages(checks={"broker": lambda: self._connected}, metrics=self._metrics.page),
         )
         async with pages:
             async with asyncio.TaskGroup() as background:
