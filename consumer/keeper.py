@@ -16,7 +16,7 @@ from typing import Final, Protocol
 from consumer.handler import take_over
 from consumer.shards import Shards
 from timers.errors import TimerError
-from timers.limits import CLOCK_SKEW_MS
+from timers.limits import CLOCK_SKEW_MS, SETTLE_MARGIN_MS
 from timers.ports import Clock, DelayQueue, Position, TimerStore
 from timers.service import GRACE_MS
 from timers.state import State
@@ -38,8 +38,14 @@ _BEHIND: Final = 100
 _GRACE_WHEN_BEHIND_MS: Final = 60_000
 """Where consumers are behind, what is overdue is most likely in their hands: driving it again adds to the load."""
 
+_SHORTEST_LEASE_MS: Final = SETTLE_MARGIN_MS + CLOCK_SKEW_MS
+"""No claim is over sooner after its timer's time."""
+
 _LEASES_REST_S: Final = 5.0
 """How often leases of pull queues are looked at whose end nobody noticed."""
+
+_RECOVERY_REST_S: Final = 5.0
+"""How long after a page of what waits for consumers that are behind the next one is looked at."""
 
 _REPEAT_S: Final = 5.0
 """A frozen consumer may have got the hint: soon again, for another to get it, and then more and more seldom."""
@@ -97,7 +103,9 @@ class Keeper:
         self._observer = observer
         self._loaded_after: Places = {}
         self._redriven_after: Places = {}
+        self._recovered_after: Places = {}
         self._rest_until: dict[int, float] = {}
+        self._recovery_rest_until: dict[int, float] = {}
         self._leases_rest_until: dict[int, float] = {}
         self._overdue: dict[int, int] = {}
         self._driven: OrderedDict[tuple[str, int], tuple[int, float]] = OrderedDict()
@@ -122,7 +130,7 @@ class Keeper:
 
     async def round(self) -> bool:
         """Load and re-drive a page of each shard; returns whether there is more. Raises Unavailable."""
-        for kept in (self._overdue, self._loaded_after, self._redriven_after):
+        for kept in (self._overdue, self._loaded_after, self._redriven_after, self._recovered_after):
             for lost in kept.keys() - self._shards.mine.keys():
                 del kept[lost]
         for shard in list(self._shards.mine):
@@ -155,10 +163,15 @@ class Keeper:
 
         Goes through the overdue oldest first, a page a round, and then from the oldest again.
         """
-        if self._clock.monotonic() < self._rest_until.get(shard, 0.0) or await self._queue.depth() >= _BUSY:
+        if self._clock.monotonic() < self._rest_until.get(shard, 0.0):
+            return
+        busy, behind = await self._queue.depth() >= _BUSY, self._backlog() >= _BEHIND
+        if busy or behind:
+            await self._recover(shard)
+        if busy:
             return
         now_ms = self._clock.now_ms()
-        until_ms = now_ms - (_GRACE_WHEN_BEHIND_MS if self._backlog() >= _BEHIND else GRACE_MS)
+        until_ms = now_ms - (_GRACE_WHEN_BEHIND_MS if behind else GRACE_MS)
         timers = await self._page(shard, 0, until_ms, self._redriven_after)
         self._overdue[shard] = sum(timer.state is State.SCHEDULED for timer in timers)
         await self._take_over([timer for timer in timers if timer.lease_over(now_ms)])
@@ -169,6 +182,16 @@ class Keeper:
         self._turn_page(shard, timers, self._redriven_after)
         if len(timers) < _PAGE:
             self._rest_until[shard] = self._clock.monotonic() + _REST_S
+
+    async def _recover(self, shard: int) -> None:
+        """Take over what a dead consumer left, where the living are behind: slowly, among all that waits for them."""
+        if self._clock.monotonic() < self._recovery_rest_until.get(shard, 0.0):
+            return
+        now_ms = self._clock.now_ms()
+        timers = await self._page(shard, 0, now_ms - _SHORTEST_LEASE_MS, self._recovered_after)
+        await self._take_over([timer for timer in timers if timer.lease_over(now_ms)])
+        self._turn_page(shard, timers, self._recovered_after)
+        self._recovery_rest_until[shard] = self._clock.monotonic() + _RECOVERY_REST_S
 
     async def _end_leases(self, shard: int) -> None:
         """Take back what workers of pull queues were given and never reported on."""

@@ -182,6 +182,19 @@ async def test_a_timer_whose_lease_ran_out_is_scheduled_again_at_once(scene: Sce
     assert {(hint.version, hint.at_ms) for hint in scene.queue.hints} == {(3, NOW_MS)}
 
 
+@pytest.mark.parametrize(("ready", "backlog"), [(1_000, 0), (0, 1_000), (50_000, 1_000)])
+async def test_however_many_hints_wait_for_consumers_what_a_dead_one_left_is_taken_over(
+    scene: Scene, ready: int, backlog: int
+) -> None:
+    await scene.add(due_in(-30, state=State.FIRING, version=2, lease_until_ms=NOW_MS - 5_001))
+    await scene.add(*(due_in(-31, f"waiting-{number}") for number in range(2_000)))
+    scene.queue.ready, scene.backlog = ready, backlog
+    await scene.round(20)
+    stored = await scene.store.get("timer-1")
+    assert (stored.state, stored.version) == (State.SCHEDULED, 3)
+    assert scene.published() == {"timer-1": 1}, "and nothing is driven again"
+
+
 async def test_a_timer_whose_lease_may_still_run_is_left_alone(scene: Scene) -> None:
     await scene.add(due_in(-60, state=State.FIRING, version=2, lease_until_ms=NOW_MS - 5_000))
     await scene.round()
