@@ -1,10 +1,13 @@
 """
-Who may call now: a bound over all calls, one per target, fairness between targets, and a breaker.
+Who may call now: a bound over all calls, one per target, fairness between targets and tenants, and a breaker.
 
 A target may have as many calls in progress as there are free places, up to its own bound. One slow target
 thus leaves the others half of the places, two leave a third, and so on: some are always free (dynamic
 thresholds, Choudhury and Hahne 1998). Who must wait stands in its target's line; the line is as long as
 what that target gets through within a second, and who finds it full is turned away.
+
+A tenant of many targets is held back likewise, where others call or wait: it may have four times as many calls
+in progress as there are free places, which leaves the others a fifth. Alone, it may have every place.
 
 A target that fails many times in a row is shut: everybody is turned away but for one probe at a time,
 after a pause that doubles with each that fails. Turned away means: sent round the wheel once more, with
@@ -19,6 +22,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from timers.ports import Clock
+from timers.tenant import DEFAULT
 
 FAILURES_TO_SHUT: Final = 20
 FIRST_PAUSE_S: Final = 1.0
@@ -26,6 +30,7 @@ LONGEST_PAUSE_S: Final = 30.0
 BUSY_PAUSE_S: Final = 2.0
 """How long one is turned away at most from a target that is well but busy: longer, and later ones overtake it."""
 
+_TENANTS_WEIGHT: Final = 4
 _LINE_S: Final = 1.0
 _WEIGHT: Final = 0.2
 _SHORTEST_CALL_S: Final = 0.001
@@ -38,6 +43,7 @@ class Visitor:
 
     start: Callable[[], None]
     turn_away: Callable[[float], None]
+    tenant: str = DEFAULT
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +72,12 @@ class _Target:
         return not self.calling and not self.line
 
 
+@dataclass(slots=True)
+class _Tenant:
+    calling: int = 0
+    waiting: int = 0
+
+
 class Gate:
     """Lets calls start, at most ``total`` at once and ``per_target`` to one target."""
 
@@ -75,6 +87,7 @@ class Gate:
         self._per_target = per_target
         self._targets: OrderedDict[str, _Target] = OrderedDict()
         self._waiting: OrderedDict[str, _Target] = OrderedDict()
+        self._tenants: dict[str, _Tenant] = {}
         self.calling = 0
 
     @property
@@ -91,19 +104,21 @@ class Gate:
                 self._begin(target, visitor)
             else:
                 visitor.turn_away(LONGEST_PAUSE_S)
-        elif not target.line and self._admits(target):
+        elif not target.line and self._admits(target, visitor.tenant):
             self._begin(target, visitor)
         elif len(target.line) < self._longest_line(target):
             target.line.append(visitor)
             self._waiting[key] = target
+            self._count(visitor.tenant, waiting=1)
         else:
             visitor.turn_away(BUSY_PAUSE_S)
 
-    def leave(self, key: str, called: Called | None) -> None:
+    def leave(self, key: str, called: Called | None, *, tenant: str = DEFAULT) -> None:
         """End what a visitor's start began; None where no call was made."""
         target = self._targets[key]
         target.calling -= 1
         self.calling -= 1
+        self._count(tenant, calling=-1)
         if called is not None:
             self._learn(key, target, called)
         if target.idle and not target.failures:
@@ -113,7 +128,7 @@ class Gate:
     def clear(self) -> None:
         """Forget everybody in line."""
         for target in self._waiting.values():
-            target.line.clear()
+            self._empty(target)
         self._waiting.clear()
 
     def _target(self, key: str) -> _Target:
@@ -151,13 +166,32 @@ class Gate:
 
     def _turn_line_away(self, key: str, target: _Target) -> None:
         self._waiting.pop(key, None)
-        visitors, target.line = target.line, deque()
-        for visitor in visitors:
+        for visitor in self._empty(target):
             visitor.turn_away(LONGEST_PAUSE_S)
 
-    def _admits(self, target: _Target) -> bool:
+    def _empty(self, target: _Target) -> deque[Visitor]:
+        """Let nobody stand in a target's line, and return who did."""
+        visitors, target.line = target.line, deque()
+        for visitor in visitors:
+            self._count(visitor.tenant, waiting=-1)
+        return visitors
+
+    def _admits(self, target: _Target, tenant: str) -> bool:
         free = self._total - self.calling
-        return target.calling < min(self._per_target, free)
+        if target.calling >= min(self._per_target, free):
+            return False
+        known = self._tenants.get(tenant)
+        return known is None or len(self._tenants) == 1 or known.calling < _TENANTS_WEIGHT * free
+
+    def _count(self, name: str, *, calling: int = 0, waiting: int = 0) -> None:
+        """Keep count of a tenant that calls or waits."""
+        tenant = self._tenants.get(name)
+        if tenant is None:
+            tenant = self._tenants[name] = _Tenant()
+        tenant.calling += calling
+        tenant.waiting += waiting
+        if not tenant.calling and not tenant.waiting:
+            del self._tenants[name]
 
     def _longest_line(self, target: _Target) -> int:
         return max(1, round(self._per_target * _LINE_S / target.call_s))
@@ -165,13 +199,14 @@ class Gate:
     def _begin(self, target: _Target, visitor: Visitor) -> None:
         target.calling += 1
         self.calling += 1
+        self._count(visitor.tenant, calling=1)
         visitor.start()
 
     def _let_in(self) -> None:
         """Start one waiting call of each target in turn while there is room."""
         for key in list(self._waiting):
             target = self._waiting[key]
-            if not self._admits(target):
+            if not self._admits(target, target.line[0].tenant):
                 continue
             visitor = target.line.popleft()
             if target.line:
@@ -179,3 +214,4 @@ class Gate:
             else:
                 del self._waiting[key]
             self._begin(target, visitor)
+            self._count(visitor.tenant, waiting=-1)

@@ -15,6 +15,7 @@ from consumer.gate import Gate, Visitor
 from consumer.handler import Handler
 from timers.errors import Unavailable
 from timers.ports import Clock
+from timers.tenant import tenant_of
 from timers.timer import Hint
 from timers.wheel import AIM_EARLY_MS, SPAN_MS, UNIT_MS
 
@@ -122,12 +123,14 @@ class Worker:
 
     def _enter(self, delivery: Delivery) -> None:
         hint = delivery.hint
-        leave = partial(self._gate.leave, hint.target_key)
+        tenant = tenant_of(hint.timer_id)
+        leave = partial(self._gate.leave, hint.target_key, tenant=tenant)
         handle = partial(self._handler.handle, hint, redelivered=delivery.redelivered, leave=leave)
         bounce = partial(self._bouncer.bounce, hint)
         visitor = Visitor(
             start=lambda: self._spawn(self._acknowledge(delivery, handle())),
             turn_away=lambda pause_s: self._spawn(self._acknowledge(delivery, bounce(pause_s))),
+            tenant=tenant,
         )
         self._gate.enter(hint.target_key, visitor)
 

@@ -19,6 +19,7 @@ from uuid import uuid4
 import httpx2
 import pytest
 
+from tests.receiver import Reply, receiving
 from tests.stack import Member, Stack, open_client
 
 REQUESTS = int(os.environ.get("TENANT_REQUESTS", "500"))
@@ -272,6 +273,31 @@ async def test_a_tenant_whose_requests_never_end_leaves_room_for_the_other(runni
         async with half_sent(api, one, "/v1/timers/batch", 10):
             answer = await other.http.post("/v1/timers/batch", json={"timers": [other.wish(random) for _ in range(9)]})
             assert [result["status"] for result in answer.json()["results"]] == 9 * [201]
+
+
+async def test_a_tenant_of_many_silent_receivers_leaves_places_to_the_other(running: Stack, api: Member) -> None:
+    consumer = running.consumer(TIMERS_CONCURRENCY="20")
+    await asyncio.to_thread(consumer.start)
+    try:
+        async with tenants(running, api) as (one, other), receiving(everywhere=True) as receiver:
+            for path in ("open", "silent"):
+                receiver.answer(path, Reply(never=True))
+            await call(other, [receiver.url("open")])
+            await receiver.wait("open")
+            await call(one, [f"http://127.0.0.{host}:{receiver.port}/silent" for host in range(1, 101)])
+            await receiver.wait("silent", 16)
+            await call(other, [receiver.url("quick")] * 20)
+            await receiver.wait("quick", 20)
+            assert (receiver.open_calls["open"], receiver.open_calls["silent"]) == (1, 16)
+    finally:
+        consumer.close()
+
+
+async def call(tenant: Tenant, urls: list[str]) -> None:
+    """Have urls called, now."""
+    wishes = [{"delay": 0, "target": {"url": url, "timeout": 60}} for url in urls]
+    answer = await tenant.http.post("/v1/timers/batch", json={"timers": wishes})
+    assert {result["status"] for result in answer.json()["results"]} == {201}
 
 
 async def test_a_tenant_above_its_rate_is_slowed_and_the_other_is_not(running: Stack) -> None:

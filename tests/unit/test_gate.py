@@ -4,6 +4,7 @@ import pytest
 
 from consumer.gate import FAILURES_TO_SHUT, FIRST_PAUSE_S, LONGEST_PAUSE_S, Called, Gate, Visitor
 from tests.builders import FakeClock
+from timers.tenant import DEFAULT
 
 
 class Calls:
@@ -15,18 +16,19 @@ class Calls:
         self.started: list[str] = []
         self.turned_away: list[str] = []
 
-    def enter(self, key: str, times: int = 1) -> list[bool]:
+    def enter(self, key: str, times: int = 1, *, tenant: str = DEFAULT) -> list[bool]:
         """Return for each whether it starts now or later."""
-        return [self._enter(key) for _ in range(times)]
+        return [self._enter(key, tenant) for _ in range(times)]
 
-    def _enter(self, key: str) -> bool:
+    def _enter(self, key: str, tenant: str = DEFAULT) -> bool:
         before = len(self.turned_away)
-        self.gate.enter(key, Visitor(lambda: self.started.append(key), lambda _: self.turned_away.append(key)))
+        visitor = Visitor(lambda: self.started.append(key), lambda _: self.turned_away.append(key), tenant)
+        self.gate.enter(key, visitor)
         return len(self.turned_away) == before
 
-    def leave(self, key: str, times: int = 1, call_s: float | None = None) -> None:
+    def leave(self, key: str, times: int = 1, call_s: float | None = None, *, tenant: str = DEFAULT) -> None:
         for _ in range(times):
-            self.gate.leave(key, None if call_s is None else Called(call_s, well=True))
+            self.gate.leave(key, None if call_s is None else Called(call_s, well=True), tenant=tenant)
 
     def fail(self, key: str, times: int = 1) -> None:
         """Make calls one after the other that fail."""
@@ -73,6 +75,61 @@ def test_there_are_never_more_calls_than_the_total() -> None:
     assert calls.gate.calling == 4
     calls.leave(calls.started[0])
     assert calls.gate.calling == 4
+
+
+def test_a_tenant_alone_may_have_every_place() -> None:
+    calls = Calls(total=100, per_target=5)
+    for number in range(200):
+        calls.enter(f"host-{number}", tenant="many")
+    assert calls.gate.calling == 100
+
+
+def test_a_tenant_of_many_targets_leaves_a_fifth_of_the_places_to_others() -> None:
+    calls = Calls(total=100, per_target=50)
+    calls.enter("one", tenant="few")
+    for number in range(200):
+        calls.enter(f"host-{number}", tenant="many")
+    assert calls.gate.calling == 1 + 80
+    assert calls.enter("one", 9, tenant="few") == [True] * 9
+    assert calls.calling("one") == 10
+
+
+def test_what_gets_free_is_anothers_until_it_has_its_share() -> None:
+    calls = Calls(total=100, per_target=50)
+    for number in range(200):
+        calls.enter(f"host-{number}", tenant="many")
+    calls.enter("one", 50, tenant="few")
+    assert calls.calling("one") == 0
+    for number in range(32):
+        calls.leave(f"host-{number}", tenant="many")
+    assert calls.calling("one") == 16, "half of what gets free, as one target leaves half of the places"
+    assert calls.gate.calling == 100 - 32 + 16, "and nobody else starts"
+    for number in range(32, 100):
+        calls.leave(f"host-{number}", tenant="many")
+    assert calls.gate.calling == 84, (
+        "a sixth stays free: as much as the one target has, a quarter of what the others have"
+    )
+
+
+def test_whoever_is_the_only_one_again_may_have_every_place() -> None:
+    calls = Calls(total=100, per_target=50)
+    calls.enter("one", tenant="few")
+    for number in range(200):
+        calls.enter(f"host-{number}", tenant="many")
+    calls.leave("one", tenant="few")
+    assert calls.gate.calling == 100
+
+
+def test_a_tenant_that_was_turned_away_or_forgotten_counts_no_more() -> None:
+    calls = Calls(total=10, per_target=1)
+    calls.fail("sick", FAILURES_TO_SHUT - 1)
+    calls.enter("sick", 3)
+    calls.gate.leave("sick", Called(0.01, well=False))
+    assert not calls.gate._tenants
+    calls.enter("a", 3, tenant="one")
+    calls.gate.clear()
+    calls.leave("a", tenant="one")
+    assert not calls.gate._tenants
 
 
 def test_even_with_one_place_everybody_gets_a_turn() -> None:
@@ -150,15 +207,21 @@ def test_a_target_that_nobody_calls_is_forgotten() -> None:
     assert not calls.gate._targets
 
 
+@pytest.mark.parametrize("tenants", [1, 2, 3, 7])
 @pytest.mark.parametrize("total", [1, 2, 3, 7, 50])
-def test_whoever_gets_into_a_line_starts_in_the_end(total: int) -> None:
+def test_whoever_gets_into_a_line_starts_in_the_end(total: int, tenants: int) -> None:
     calls = Calls(total=total, per_target=3)
-    entered = sum(sum(calls.enter(f"target-{number % 7}", 3)) for number in range(70))
+
+    def tenant_of(number: int) -> str:
+        return f"tenant-{number % tenants}"
+
+    entered = sum(sum(calls.enter(f"{number % 7}", 3, tenant=tenant_of(number % 7))) for number in range(70))
     left = 0
     while left < len(calls.started):
-        calls.leave(calls.started[left], call_s=0.001)
+        calls.leave(calls.started[left], call_s=0.001, tenant=tenant_of(int(calls.started[left])))
         left += 1
     assert left == entered
+    assert not calls.gate._tenants
 
 
 def test_a_target_that_fails_many_times_in_a_row_is_shut() -> None:
