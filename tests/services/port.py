@@ -1,13 +1,12 @@
 """Ports for services that are stopped and started again."""
 
+import atexit
 import random
 import socket
 
 # Below the range from which the kernel takes the ports of outgoing connections: a port from there
 # could be taken by any client while its service is down.
 CANDIDATES = range(20_000, 32_000)
-
-_claims: list[socket.socket] = []
 
 
 def free_port() -> int:
@@ -28,5 +27,5 @@ def _claim(port: int) -> bool:
     except OSError:
         claim.close()
         return False
-    _claims.append(claim)
+    atexit.register(claim.close)
     return True
