@@ -2,7 +2,8 @@
 ``python -m tests.compose``: docker-compose.yml for real.
 
 Builds and starts the whole service under a project name and on ports of its own, has timers delivered and
-cancelled, restarts the broker, scales out, and removes everything again.
+cancelled, has the contract of the timer store tested against its table server, restarts the broker, scales out, and
+removes everything again.
 """
 
 import json
@@ -22,6 +23,8 @@ from tests.stack import API_KEY
 
 ROOT = Path(__file__).parents[2]
 START_TIMEOUT = 120.0
+STORE = tuple(f"tests/contract/test_{name}.py" for name in ("timer_store", "dynamo_timer_store", "queue_store"))
+OTHER_STORES = "not memory and not ministack"
 FILES = ("docker-compose.yml", "tests/compose/receiver.yml")
 
 
@@ -34,12 +37,12 @@ class Stack:
 
     def __init__(self) -> None:
         self._project = f"timers-smoke-{os.getpid()}"
-        api, receiver = free_port(), free_port()
+        api, receiver, self._table = free_port(), free_port(), free_port()
         self._environment = os.environ | {
             "TIMERS_API_PORT": str(api),
             "RECEIVER_PORT": str(receiver),
             "RABBITMQ_NODE_PORT": str(free_port()),
-            "DYNAMODB_PORT": str(free_port()),
+            "DYNAMODB_PORT": str(self._table),
             "TIMERS_API_KEY": API_KEY,
         }
         authorization = {"authorization": f"Bearer {API_KEY}"}
@@ -80,6 +83,12 @@ class Stack:
 
     def consumers(self) -> int:
         return len(self.compose("ps", "--quiet", "--status", "running", "consumer").split())
+
+    def test_store(self) -> None:
+        """Run the timer store's tests in tables of their own, beside the service's."""
+        command = [sys.executable, "-m", "pytest", "--quiet", "-p", "no:cacheprovider", "-k", OTHER_STORES, *STORE]
+        environment = os.environ | {"TEST_DYNAMODB_PORT": str(self._table)}
+        subprocess.run(command, cwd=ROOT, env=environment, check=True)
 
     @staticmethod
     def _expect(status: int, response: httpx2.Response) -> httpx2.Response:
@@ -129,6 +138,9 @@ def check(stack: Stack) -> None:
     stack.cancel("cancelled")
     await_("a timer is delivered", lambda: stack.received("delivered"))
     await_("and says so", lambda: stack.state("delivered") == "delivered")
+
+    stack.test_store()
+    print("compose: the table keeps to the contract of the timer store", flush=True)
 
     stack.schedule("waiting", delay=20)
     stack.compose("restart", "--timeout", "20", "rabbitmq")

@@ -9,7 +9,7 @@ import pytest
 
 from infra.dynamodb.client import Rejected, Table
 from infra.dynamodb.schema import BY_TENANT, LacksIndex, provision
-from infra.dynamodb.statements import Statement, Statements, insert
+from infra.dynamodb.statements import GONE, Statement, Statements, insert, update
 from infra.dynamodb.store import DynamoTimerStore
 from tests.builders import NOW_MS, make_target, make_timer
 from tests.contract.conftest import SHARDS, dynamo_store, open_table
@@ -276,6 +276,14 @@ async def test_a_statement_that_is_wrong_fails_alone(table: Table, direct: Dynam
     )
     assert results[:3] == [None] * 3
     assert isinstance(results[3], Rejected)
+
+
+async def test_one_statement_sets_attributes_and_takes_another_away(table: Table) -> None:
+    statements, key = Statements(table), {"id": {"S": "item"}}
+    await statements.execute(insert(table.name, {**key, "n": {"N": "1"}, "mark": {"S": "x"}}))
+    await statements.execute(update(table.name, "item", {"n": {"N": "2"}, "mark": GONE}, {"n": {"N": "1"}}))
+    answer = await table.call("get_item", TableName=table.name, Key=key, ConsistentRead=True)
+    assert answer["Item"] == {**key, "n": {"N": "2"}}
 
 
 async def test_many_writes_through_a_patchy_network_all_happen_once(

@@ -5,6 +5,7 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 from tests.services.container import Container
+from tests.services.given import Given
 from tests.services.port import free_port
 from tests.services.process import Process
 from tests.services.runner import Runner
@@ -44,6 +45,10 @@ def native_dynamodb(folder: Path) -> DynamoDB:
     port = free_port()
     data = folder / "dynamodb"
     return DynamoDB(Process([str(LAUNCHER), str(data), str(port)], data=data), port=port)
+
+
+def given_dynamodb(port: int) -> DynamoDB:
+    return DynamoDB(Given(), port=port)
 
 
 def docker_dynamodb() -> DynamoDB:
