@@ -5,7 +5,6 @@ from __future__ import annotations
 from asyncio import gather, sleep, timeout, to_thread
 from collections.abc import Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import httpx2
 import pytest
@@ -14,12 +13,13 @@ from tests.end_to_end.client import Client, due_ms
 from tests.receiver import Receiver, Reply
 from tests.services import DynamoDB, RabbitMQ, new_rabbitmq
 from tests.stack import Member, Stack, open_client, stack
+from timers.service import GRACE_MS
 
 
 @pytest.fixture(scope="module")
-def rabbitmq() -> Iterator[RabbitMQ]:
+def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQ]:
     """A broker of this module's own, to be stopped at will."""
-    with TemporaryDirectory(prefix="timers-") as folder, new_rabbitmq(Path(folder)) as service:
+    with new_rabbitmq(tmp_path_factory.mktemp("broker")) as service:
         yield service
 
 
@@ -29,11 +29,14 @@ def running(rabbitmq: RabbitMQ, dynamodb: DynamoDB, tmp_path_factory: pytest.Tem
         yield built
 
 
-async def test_beyond_the_horizon_the_keeper_loads_in_time(client: Client, receiver: Receiver) -> None:
+async def test_beyond_the_horizon_the_keeper_loads_in_time(
+    client: Client, receiver: Receiver, consumers: list[Member]
+) -> None:
+    before = await _loaded(*consumers)
     timer = await client.schedule(receiver.url("beyond"), 13)
     [call] = await receiver.wait("beyond")
     assert call.at_ms >= due_ms(timer)
-    assert (await client.until(timer["id"], "delivered"))["attempts"][0]["lateness_ms"] < 2000
+    assert await _loaded(*consumers) > before
 
 
 async def test_waiting_timers_survive_a_restart_of_the_broker(
@@ -91,11 +94,11 @@ async def test_what_a_wiped_broker_forgot_is_loaded_again_long_before_it_is_due(
                     await sleep(0.2)
 
 
-async def _loaded(consumer: Member) -> float:
-    """Return how many timers a consumer's keeper has loaded."""
+async def _loaded(*consumers: Member) -> float:
+    """Return how many timers the consumers' keepers have loaded."""
     async with httpx2.AsyncClient() as http:
-        page = (await http.get(f"http://127.0.0.1:{consumer.port}/metrics")).text
-    return float(page.split("\ntimers_loaded_total ")[1].split("\n")[0])
+        pages = [(await http.get(f"http://127.0.0.1:{consumer.port}/metrics")).text for consumer in consumers]
+    return sum(float(page.split("\ntimers_loaded_total ")[1].split("\n")[0]) for page in pages)
 
 
 async def test_a_consumer_killed_in_a_call_is_followed_by_another(
@@ -137,10 +140,11 @@ async def test_an_api_that_stops_has_published_what_it_accepted(
     short_lived = running.api()
     await to_thread(short_lived.start)
     async with open_client(short_lived) as http:
-        timer = await Client(http).schedule(receiver.url("short-lived"), 2)
+        timers = [await Client(http).schedule(receiver.url("short-lived"), 2 + n / 10) for n in range(10)]
     await to_thread(short_lived.stop)
-    delivered = await client.until(timer["id"], "delivered")
-    assert delivered["attempts"][0]["lateness_ms"] < 2000
+    delivered = [await client.until(timer["id"], "delivered") for timer in timers]
+    # Without a hint a keeper would find each of them, late by its grace at least.
+    assert min(timer["attempts"][0]["lateness_ms"] for timer in delivered) < GRACE_MS
 
 
 async def test_without_the_table_a_write_is_refused_in_bounded_time(

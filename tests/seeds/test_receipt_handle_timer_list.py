@@ -70,7 +70,7 @@ async def test_a_timer_is_started_and_stopped_under_the_key_that_its_caller_chos
 ) -> None:
     stopped, kept = f"handle:{uuid4()}", f"handle:{uuid4()}"
     for key in (stopped, kept):
-        await start(client, key, 0.7, {"url": receiver.url("expired")})
+        await start(client, key, 2, {"url": receiver.url("expired")})
     await client.cancel(stopped)
     await client.until(kept, "delivered")
 
@@ -80,8 +80,8 @@ async def test_a_timer_is_started_and_stopped_under_the_key_that_its_caller_chos
 async def test_a_restarted_timer_moves_to_its_new_time_and_is_never_two(client: Client, receiver: Receiver) -> None:
     """Defect: a moved timer fired at its old time."""
     key = str(uuid4())
-    before = await start(client, key, 0.5, {"url": receiver.url("moved")})
-    after = await start(client, key, 1.5, {"url": receiver.url("moved")})
+    before = await start(client, key, 2, {"url": receiver.url("moved")})
+    after = await start(client, key, 3, {"url": receiver.url("moved")})
     await client.until(key, "delivered")
 
     [call] = receiver["moved"]
@@ -137,11 +137,11 @@ async def test_an_expired_message_goes_back_while_redeliveries_are_left_and_then
 
 async def test_a_message_that_is_deleted_in_time_does_not_come_back(client: Client, queues: Queues) -> None:
     queue, dead = queues.new(), queues.new()
-    worker = Worker(client, queues, queue, dead, visible_again_s=0.6)
+    worker = Worker(client, queues, queue, dead, visible_again_s=2)
     await client.create(delay=0, target={"type": "amqp", "routing_key": queue, "body": "work"})
     _, handle = await worker.receive()
     await worker.delete(handle)
-    later = await client.create(delay=0.9, target=LOG)
+    later = await client.create(delay=2.5, target=LOG)
     await client.until(later["id"], "delivered")
 
     assert (queues.depth(queue), queues.depth(dead)) == (0, 0)
