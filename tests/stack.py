@@ -103,6 +103,14 @@ class Member:
             self._process.wait()
 
 
+def start_together(*members: Member) -> None:
+    """Start several processes and wait until all of them are ready."""
+    for member in members:
+        member.start(ready=False)
+    for member in members:
+        member.await_page("/readyz")
+
+
 class Stack:
     """Apis and consumers over one table and one broker."""
 

@@ -11,7 +11,7 @@ from tests.end_to_end.client import Client
 from tests.queues import Queues
 from tests.receiver import Receiver, receiving
 from tests.services import DynamoDB, RabbitMQ
-from tests.stack import Member, Stack, open_client, stack
+from tests.stack import Member, Stack, open_client, stack, start_together
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +30,7 @@ def api(running: Stack) -> Member:
 @pytest.fixture(scope="module")
 def consumers(running: Stack) -> list[Member]:
     members = [running.consumer() for _ in range(2)]
-    for member in members:
-        member.start()
+    start_together(*members)
     return members
 
 

@@ -16,7 +16,7 @@ import boto3
 from tests.end_to_end.client import Client
 from tests.receiver import Receiver, Reply
 from tests.services import DynamoDB
-from tests.stack import Member, Stack, open_client
+from tests.stack import Member, Stack, open_client, start_together
 
 LOG = {"type": "log"}
 
@@ -47,8 +47,7 @@ async def test_what_was_taken_survives_kill_9_in_the_middle_of_a_call(
     await receiver.wait("cut")
     for member in (api, *consumers):
         member.kill()
-    for member in (api, *consumers):
-        member.start()
+    start_together(api, *consumers)
     async with open_client(api) as http:
         for timer in (called, waiting):
             await Client(http).until(timer["id"], "delivered", timeout=60)

@@ -18,7 +18,7 @@ from tests.builders import NOW_MS, make_spec
 from tests.end_to_end.client import Client, Json, due_ms
 from tests.queues import Queues, Taken
 from tests.receiver import Receiver
-from tests.stack import Member, Stack, open_client
+from tests.stack import Member, Stack, open_client, start_together
 from timers.errors import Conflict, TimerNotFound
 from timers.ports import TimerStore
 from timers.timer import Timer
@@ -180,8 +180,7 @@ async def test_a_downtime_of_more_than_five_seconds_loses_nothing(
         consumer.kill()
     await asyncio.sleep(7)  # the time has to pass
     assert receiver["down"] == []
-    for consumer in consumers:
-        consumer.start()
+    start_together(*consumers)
     for timer in timers:
         await client.until(timer["id"], "delivered")
     assert len(receiver["down"]) == len(timers)
@@ -194,8 +193,7 @@ async def test_what_was_started_and_stopped_survives_kill_9(
     await client.cancel(stopped["id"])
     for member in (api, *consumers):
         member.kill()
-    for member in (api, *consumers):
-        member.start()
+    start_together(api, *consumers)
     async with open_client(api) as http:
         await Client(http).until(kept["id"], "delivered")
         assert (await Client(http).read(stopped["id"]))["state"] == "cancelled"
