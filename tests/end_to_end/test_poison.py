@@ -11,8 +11,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import httpx2
@@ -84,9 +82,9 @@ class Unreadable(pika.BasicProperties):
 
 
 @pytest.fixture(scope="module")
-def rabbitmq() -> Iterator[RabbitMQ]:
+def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQ]:
     """A broker of this module's own, in which nobody else's timers come due."""
-    with TemporaryDirectory(prefix="timers-") as folder, new_rabbitmq(Path(folder)) as service:
+    with new_rabbitmq(tmp_path_factory.mktemp("broker")) as service:
         yield service
 
 
