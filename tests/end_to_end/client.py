@@ -26,16 +26,16 @@ class Client:
         return await self.create(target=target, **fields)
 
     async def create(self, **fields: Any) -> Json:
-        return _json(await self.http.post("/v1/timers", json=fields), 201)
+        return answered(await self.http.post("/v1/timers", json=fields), 201)
 
     async def read(self, timer_id: str) -> Json:
-        return _json(await self.http.get(f"/v1/timers/{timer_id}"), 200)
+        return answered(await self.http.get(f"/v1/timers/{timer_id}"), 200)
 
     async def edit(self, timer_id: str, **changes: Any) -> Json:
-        return _json(await self.http.patch(f"/v1/timers/{timer_id}", json=changes), 200)
+        return answered(await self.http.patch(f"/v1/timers/{timer_id}", json=changes), 200)
 
     async def cancel(self, timer_id: str) -> Json:
-        return _json(await self.http.delete(f"/v1/timers/{timer_id}"), 200)
+        return answered(await self.http.delete(f"/v1/timers/{timer_id}"), 200)
 
     async def until(self, timer_id: str, state: str, timeout: float = 30) -> Json:
         """Read a timer until it is in a state."""
@@ -48,7 +48,8 @@ class Client:
             await asyncio.sleep(0.02)
 
 
-def _json(response: httpx2.Response, status: int) -> Json:
+def answered(response: httpx2.Response, status: int) -> Json:
+    """Return an answer's JSON; its status must be that."""
     assert response.status_code == status, response.text
     body: Json = response.json()
     return body

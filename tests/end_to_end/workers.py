@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx2
 
-from tests.end_to_end.client import Json
+from tests.end_to_end.client import Json, answered
 
 
 class Queue:
@@ -20,11 +20,11 @@ class Queue:
 
     async def put(self, body: Any = None, delay: float = 0, **fields: Any) -> Json:
         target = {"type": "queue", "queue": self.name, "body": body}
-        return _json(await self.http.post("/v1/timers", json={"target": target, "delay": delay, **fields}), 201)
+        return answered(await self.http.post("/v1/timers", json={"target": target, "delay": delay, **fields}), 201)
 
     async def lease(self, most: int = 1, *, wait: float = 0, lease: float = 30) -> list[Json]:
         wish = {"max": most, "wait": wait, "lease": lease}
-        leases: list[Json] = _json(await self.http.post(self._path("lease"), json=wish, timeout=60), 200)["leases"]
+        leases: list[Json] = answered(await self.http.post(self._path("lease"), json=wish, timeout=60), 200)["leases"]
         return leases
 
     async def take(self, count: int, *, timeout: float = 30, lease: float = 30) -> list[Json]:
@@ -46,7 +46,7 @@ class Queue:
         return await self._settle("extend", leases, **fields)
 
     async def stats(self) -> Json:
-        return _json(await self.http.get(f"/v1/queues/{self.name}"), 200)
+        return answered(await self.http.get(f"/v1/queues/{self.name}"), 200)
 
     async def until(self, **wanted: Any) -> Json:
         """Read the queue until it has what is wanted."""
@@ -65,7 +65,7 @@ class Queue:
 
     async def _settle(self, what: str, leases: tuple[Json, ...], **fields: Any) -> list[int]:
         tokens = [lease["token"] for lease in leases]
-        results = _json(await self.http.post(self._path(what), json={"tokens": tokens, **fields}), 200)["results"]
+        results = answered(await self.http.post(self._path(what), json={"tokens": tokens, **fields}), 200)["results"]
         assert [result["token"] for result in results] == tokens
         return [result["status"] for result in results]
 
@@ -75,9 +75,3 @@ class Queue:
 
 def ids(leases: list[Json]) -> list[str]:
     return [lease["timer"]["id"] for lease in leases]
-
-
-def _json(response: httpx2.Response, status: int) -> Json:
-    assert response.status_code == status, response.text
-    body: Json = response.json()
-    return body

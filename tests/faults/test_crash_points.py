@@ -6,7 +6,6 @@ from asyncio import Event, sleep, timeout, to_thread, wait_for
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import Any
 from uuid import uuid4
 
 import httpx2
@@ -100,7 +99,7 @@ async def test_a_consumer_killed_anywhere_leaves_every_timer_to_another(running:
 
     successor = running.stack.consumer()
     await to_thread(successor.start)
-    ends = {point: await _final(running, timer_id) for point, timer_id in timers.items()}
+    ends = {point: await running.final(timer_id) for point, timer_id in timers.items()}
     await to_thread(successor.stop)
 
     calls = running.target.ledger.calls
@@ -136,7 +135,7 @@ async def test_a_consumer_frozen_past_its_lease_starts_no_call_when_it_goes_on(r
         await wait_for(frozen.wait(), _STRUCK_S)
         successor = running.stack.consumer()
         await to_thread(successor.start)
-        end = await _final(running, timer_id)
+        end = await running.final(timer_id)
         victim.member.resume()
         await sleep(_THINKS_S)
         code = await to_thread(victim.member.stop)
@@ -144,7 +143,7 @@ async def test_a_consumer_frozen_past_its_lease_starts_no_call_when_it_goes_on(r
 
     expected = [2] if point == "after the claim" else [1, 2]
     assert [call.attempt for call in running.target.ledger.calls[timer_id]] == expected
-    assert end == await _final(running, timer_id)
+    assert end == await running.final(timer_id)
     assert code == 0
 
 
@@ -159,7 +158,7 @@ async def test_a_keeper_killed_in_the_middle_of_a_batch_leaves_it_to_another(run
 
     successor = running.stack.consumer()
     await to_thread(successor.start)
-    ends = [await _final(running, timer_id) for timer_id in ids]
+    ends = [await running.final(timer_id) for timer_id in ids]
     await to_thread(successor.stop)
 
     assert [end["state"] for end in ends] == ["delivered"] * _BATCH
@@ -183,7 +182,7 @@ async def test_an_api_killed_between_write_and_publish_loses_nothing(running: Wo
 
     consumer = running.stack.consumer()
     await to_thread(consumer.start)
-    ends = [await _final(running, timer_id) for timer_id in (unanswered, unpublished)]
+    ends = [await running.final(timer_id) for timer_id in (unanswered, unpublished)]
     await to_thread(consumer.stop)
 
     assert [end["state"] for end in ends] == ["delivered"] * 2
@@ -220,13 +219,3 @@ async def _schedule(
 async def _wait(tap: OnRequest) -> None:
     async with timeout(_STRUCK_S):
         await tap.struck.wait()
-
-
-async def _final(running: World, timer_id: str) -> dict[str, Any]:
-    """Return a timer once it is final."""
-    async with timeout(60):
-        while True:
-            timer: dict[str, Any] = (await running.clients[0].get(f"/v1/timers/{timer_id}")).json()
-            if timer["next_attempt_at"] is None:
-                return timer
-            await sleep(0.1)

@@ -46,8 +46,8 @@ async def test_a_failing_target_is_only_probed_until_it_is_well(running: World) 
     await asyncio.sleep(3 + SHUT_S)
     while_sick = len(_calls(running, ids))
     well.set()
-    ends = [await _final(running, timer_id) for timer_id in ids]
-    punctual = [await _final(running, timer_id) for timer_id in others]
+    ends = [await running.final(timer_id) for timer_id in ids]
+    punctual = [await running.final(timer_id) for timer_id in others]
 
     assert while_sick <= CONSUMERS * (FAILURES_TO_SHUT + AT_ONCE + PROBES)
     assert all(end["state"] == "delivered" or len(end["attempts"]) == attempts_allowed for end in ends)
@@ -60,8 +60,8 @@ async def test_a_failing_target_is_only_probed_until_it_is_well(running: World) 
 async def test_a_saturated_target_never_gets_more_calls_at_once_and_none_is_counted(running: World) -> None:
     ids = await _schedule(running, "slow", 60)
     others = await _schedule(running, "quick", 20, host="fast")
-    ends = [await _final(running, timer_id) for timer_id in ids]
-    punctual = [await _final(running, timer_id) for timer_id in others]
+    ends = [await running.final(timer_id) for timer_id in ids]
+    punctual = [await running.final(timer_id) for timer_id in others]
 
     assert running.target.most_open["slow"] <= CONSUMERS * AT_ONCE
     assert [end["state"] for end in ends] == ["delivered"] * len(ids)
@@ -85,12 +85,3 @@ async def _schedule(running: World, script: str, count: int, *, host: str = SLOW
 
 def _calls(running: World, ids: list[str]) -> list[Call]:
     return [call for timer_id in ids for call in running.target.ledger.calls[timer_id]]
-
-
-async def _final(running: World, timer_id: str) -> dict[str, Any]:
-    async with asyncio.timeout(90):
-        while True:
-            timer: dict[str, Any] = (await running.clients[0].get(f"/v1/timers/{timer_id}")).json()
-            if timer["next_attempt_at"] is None:
-                return timer
-            await asyncio.sleep(0.2)

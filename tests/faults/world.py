@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -25,6 +25,8 @@ from tests.stack import Member, Stack, open_client
 
 HORIZON_S: Final = 5
 """Short, so that many timers are loaded by a keeper."""
+
+_FINAL_S: Final = 90.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,15 @@ class World:
         """Return the consumer that keeps the most shards."""
         owners = [lease.owner for lease in await self.leases.read()]
         return max(self.consumers, key=lambda member: sum(f".{member.pid}." in owner for owner in owners))
+
+    async def final(self, timer_id: str) -> dict[str, Any]:
+        """Return a timer once it is final."""
+        async with asyncio.timeout(_FINAL_S):
+            while True:
+                timer: dict[str, Any] = (await self.clients[0].get(f"/v1/timers/{timer_id}")).json()
+                if timer["next_attempt_at"] is None:
+                    return timer
+                await asyncio.sleep(0.1)
 
     async def revive(self, after: float) -> None:
         """Start again, after so many seconds, what was killed; nothing may have ended by itself."""
