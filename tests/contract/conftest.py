@@ -51,6 +51,12 @@ async def table(dynamodb: DynamoDB) -> AsyncIterator[Table]:
 
 
 @pytest.fixture
+def direct(table: Table) -> DynamoTimerStore:
+    """A store that nothing comes between."""
+    return dynamo_store(table)
+
+
+@pytest.fixture
 async def proxy(dynamodb: DynamoDB) -> AsyncIterator[Proxy]:
     async with Proxy(dynamodb.port) as proxy:
         yield proxy

@@ -59,12 +59,6 @@ STATEMENT_CODES = [
 
 
 @pytest.fixture
-def direct(table: Table) -> DynamoTimerStore:
-    """A store that nothing comes between."""
-    return dynamo_store(table)
-
-
-@pytest.fixture
 async def store(table: Table, proxy: Proxy) -> AsyncIterator[DynamoTimerStore]:
     """A store behind the proxy."""
     async with open_table(proxy.endpoint, table.name, timeout=0.5) as behind:

@@ -24,11 +24,6 @@ TOGETHER = "ExecuteTransaction"
 
 
 @pytest.fixture
-def direct(table: Table) -> DynamoTimerStore:
-    return dynamo_store(table)
-
-
-@pytest.fixture
 async def store(table: Table, proxy: Proxy) -> AsyncIterator[DynamoTimerStore]:
     async with open_table(proxy.endpoint, table.name, timeout=0.5) as behind:
         yield dynamo_store(behind, transactions=True)
