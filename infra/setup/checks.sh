@@ -15,7 +15,8 @@ run_checks() {
   check mypy
   check lint-imports --no-logo
   check docs/explanation/model/check.sh
-  check python -m pytest "$@"
+  # Two at a time: most tests wait most of their time. Each of the two has services of its own.
+  check python -m pytest --numprocesses 2 --dist worksteal "$@"
 }
 
 # Apart from the checks: what it says depends on the day, and on who can be asked.
