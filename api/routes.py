@@ -34,6 +34,7 @@ from timers.putting import Keep, Putting
 from timers.service import IdempotencyKey, Precondition, Timers
 from timers.stamps import traceparent
 from timers.state import State
+from timers.target import check_queue
 from timers.timer import Timer
 
 router = APIRouter(prefix="/v1", route_class=StrictRoute, responses=documented(429, 503))
@@ -44,7 +45,7 @@ _OUR_TAG: Final = re.compile(r'"(\d{1,15})"')
 _NO_VERSION: Final = 0
 _PUT: Final = frozenset({"keep", "max_total_delay"})
 _TIME: Final = {"oneOf": [{"format": "date-time"}, {"pattern": r"^[0-9]{1,15}$"}]}
-_LISTED: Final = frozenset({"state", "due_after", "due_before", "label", "limit", "cursor"})
+_LISTED: Final = frozenset({"state", "due_after", "due_before", "label", "queue", "limit", "cursor"})
 
 
 async def _service(request: Request) -> Timers:
@@ -268,6 +269,10 @@ async def list_timers(  # noqa: PLR0913, PLR0917 - one argument a query paramete
         str | None, Query(description="RFC 3339 or epoch ms; not included.", json_schema_extra=_TIME)
     ] = None,
     label: Annotated[list[str] | None, Query(description="`key:value`; each one given must match.")] = None,
+    queue: Annotated[
+        str | None,
+        Query(description="Of this pull queue.", json_schema_extra={"pattern": f"^{limits.QUEUE_PATTERN.pattern}$"}),
+    ] = None,
     limit: Annotated[int, Query(ge=1, le=limits.MAX_LIST)] = 100,
     cursor: Annotated[str | None, Query(max_length=512)] = None,
 ) -> Response:
@@ -277,6 +282,7 @@ async def list_timers(  # noqa: PLR0913, PLR0917 - one argument a query paramete
         due_after_ms=_query_time("due_after", due_after),
         due_before_ms=_query_time("due_before", due_before),
         labels=dict(_label(text) for text in label or ()),
+        queue=None if queue is None else check_queue(queue, "/query/queue"),
     )
     page = await service.select(wanted, after=_position(cursor), limit=limit)
     now_ms = service.clock.now_ms()

@@ -41,6 +41,7 @@ class Filter:
     due_before_ms: int | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     tenant: str = DEFAULT
+    queue: str | None = None
 
     def admits(self, timer: Timer) -> bool:
         """Whether a timer is listed."""
@@ -50,6 +51,7 @@ class Filter:
             and (self.due_after_ms is None or timer.listed_at_ms >= self.due_after_ms)
             and (self.due_before_ms is None or timer.listed_at_ms < self.due_before_ms)
             and all(timer.labels.get(key) == value for key, value in self.labels.items())
+            and (self.queue is None or timer.queue == QueueName(self.tenant, self.queue))
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal, Self
 from urllib.parse import quote
@@ -66,6 +66,17 @@ class TimersClient:
     async def replay(self, timer_id: str) -> Timer:
         """Schedule a dead timer for now."""
         return await self._timer("POST", f"{_path(timer_id)}/replay")
+
+    async def find(self, **wanted: Any) -> AsyncIterator[Timer]:
+        """Yield the timers that a list has, soonest first; its parameters are those of the reference."""
+        params = _wish(wanted)
+        while True:
+            page = await self._request("GET", "/v1/timers", params=params)
+            for timer in page["timers"]:
+                yield Timer.of(timer)
+            if page["next_cursor"] is None:
+                return
+            params["cursor"] = page["next_cursor"]
 
     async def batch_create(self, wishes: Iterable[Mapping[str, Any]]) -> list[Timer | TimersError]:
         """Schedule many timers, each with its own outcome, in order."""

@@ -18,7 +18,7 @@ from infra.dynamodb.reads import Reads
 from infra.dynamodb.statements import Statement, Statements, insert, update
 from timers.errors import AlreadyExists, BrokenTimer, Conflict, TimerNotFound, Unavailable
 from timers.ports import Counts, Filter, Page, Position, QueueCounts
-from timers.state import State
+from timers.state import LIVE, State
 from timers.timer import QueueName, Timer
 
 _FIRST_WAIT_S: Final = 0.05
@@ -208,10 +208,17 @@ class DynamoTimerStore:
 
     def _ranges(self, wanted: Filter, start_ms: int) -> list[Range]:
         from_ms = max(0, start_ms, wanted.due_after_ms or 0)
-        groups = frozenset[str]().union(*(schema.partitions(state) for state in wanted.states))
-        keys = [schema.shard_key(group, shard) for group in sorted(groups) for shard in range(self._shards)]
         until_ms = EVER if wanted.due_before_ms is None else wanted.due_before_ms
-        return [Range(key, from_ms, until_ms, wanted.tenant) for key in keys]
+        states = wanted.states
+        ranges: list[Range] = []
+        if wanted.queue is not None:  # its index has what is live; what is final is looked for among all that is
+            queue = QueueName(wanted.tenant, wanted.queue)
+            for state in states & LIVE:
+                ranges += _of_queue(queue, from_ms=from_ms, until_ms=until_ms, leased=state is State.FIRING)
+            states -= LIVE
+        groups = frozenset[str]().union(*(schema.partitions(state) for state in states))
+        keys = [schema.shard_key(group, shard) for group in sorted(groups) for shard in range(self._shards)]
+        return [*ranges, *(Range(key, from_ms, until_ms, wanted.tenant) for key in keys)]
 
     async def _batches(self, ranges: Sequence[Range], start: Entry, limit: int) -> AsyncIterator[list[Entry]]:
         batch: list[Entry] = []

@@ -11,7 +11,7 @@ from infra.dynamodb.client import Rejected, Table
 from infra.dynamodb.schema import BY_TENANT, LacksIndex, provision
 from infra.dynamodb.statements import GONE, Statement, Statements, insert, update
 from infra.dynamodb.store import DynamoTimerStore
-from tests.builders import NOW_MS, make_target, make_timer
+from tests.builders import NOW_MS, make_queued, make_target, make_timer
 from tests.contract.conftest import SHARDS, dynamo_store, open_table
 from tests.contract.proxy import (
     Fault,
@@ -27,7 +27,7 @@ from tests.contract.proxy import (
 from timers.body import Body, BodyKind
 from timers.errors import AlreadyExists, Conflict, Invalid, TimerNotFound, Unavailable
 from timers.ports import Filter
-from timers.state import State
+from timers.state import LIVE, State
 from timers.tenant import DEFAULT
 from timers.timer import Timer
 from timers.wheel import slot
@@ -344,6 +344,17 @@ async def test_a_list_skips_and_repeats_nothing_when_timers_move_while_it_is_rea
         "timer-4",
         "timer-5",
     ]
+
+
+async def test_a_list_of_what_a_queue_has_looks_at_nothing_else(
+    direct: DynamoTimerStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others = [make_timer(f"timer-{number}", due_at_ms=NOW_MS - 1) for number in range(20)]
+    queued = [make_queued(f"queued-{number}") for number in range(3)]
+    await asyncio.gather(*(direct.create(timer) for timer in (*others, *queued)))
+    monkeypatch.setattr("infra.dynamodb.store._EXAMINED", 5)
+    page = await direct.select(Filter(states=LIVE, queue="jobs"), after=None, limit=4)
+    assert (page.timers, page.next) == (tuple(queued), None)
 
 
 async def test_a_broken_item_is_passed_over_in_lists_and_windows(table: Table, direct: DynamoTimerStore) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -147,6 +148,40 @@ async def test_lists_have_what_waits_in_queues_by_state(store: TimerStore) -> No
     assert await listed(State.SCHEDULED) == ["waits", "called"]
     assert await listed(State.FIRING) == ["taken"]
     assert await listed(*State) == ["waits", "called", "taken"], "a leased one is listed by its lease's end"
+
+
+@pytest.mark.parametrize("tenant", ["", "acme/"])
+async def test_a_list_is_filtered_by_queue_and_by_all_else(store: TimerStore, tenant: str) -> None:
+    names = [f"{tenant}{name}" for name in ("red", "blue", "taken", "done")]
+    labels = {names[0]: {"colour": "red"}}
+    await add(
+        store,
+        *(make_queued(name, due_at_ms=NOW_MS + 5 * n, labels=labels.get(name, {})) for n, name in enumerate(names)),
+        *(make_queued(f"{tenant}mail-{number}", queue="mail", due_at_ms=NOW_MS + number) for number in range(20)),
+        make_queued("other/red"),
+        make_timer(f"{tenant}called"),
+    )
+    await leased(store, await store.get(names[2]))
+    done = await leased(store, await store.get(names[3]))
+    await store.save(done, committed(done, NOW_MS + 9))
+
+    async def listed(**more: Any) -> list[str]:
+        wanted = Filter(tenant=tenant.rstrip("/") or "default", queue="jobs", **more)
+        found, after = [], None
+        while True:
+            page = await store.select(wanted, after=after, limit=1)
+            found += [timer.name for timer in page.timers]
+            after = page.next
+            if after is None:
+                return found
+
+    assert await listed() == ["red", "blue", "done", "taken"]
+    assert await listed(states=frozenset({State.SCHEDULED})) == ["red", "blue"]
+    assert await listed(states=frozenset({State.FIRING})) == ["taken"]
+    assert await listed(states=frozenset({State.DELIVERED})) == ["done"]
+    assert await listed(states=frozenset({State.DEAD})) == []
+    assert await listed(due_after_ms=NOW_MS + 1, due_before_ms=NOW_MS + 6) == ["blue"]
+    assert await listed(labels={"colour": "red"}) == ["red"]
 
 
 async def test_keepers_see_no_timers_of_queues_among_the_live(store: TimerStore) -> None:

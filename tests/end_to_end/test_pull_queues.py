@@ -131,6 +131,29 @@ async def test_a_dead_one_can_be_seen_and_replayed(client: Client, queue: Queue)
     assert (lease["timer"]["id"], lease["attempt"]) == (put["id"], 1)
 
 
+async def test_what_a_queue_has_is_listed_by_its_name(client: Client, queue: Queue) -> None:
+    elsewhere = await Queue(client.http, f"{queue.name}-other").put(delay=600)
+    waits = await queue.put(delay=600)
+    taken = await queue.put()
+    [lease] = await queue.lease(wait=10)
+
+    async def listed(state: str) -> list[str]:
+        params = {"queue": queue.name, "state": state}
+        response = await client.http.get("/v1/timers", params=params)
+        return [timer["id"] for timer in response.json()["timers"]]
+
+    await queue.until(scheduled=1, leased=1)
+    assert await listed("scheduled") == [waits["id"]]
+    assert await listed("firing") == [taken["id"]]
+    assert await queue.commit(lease) == [200]
+    await queue.until(leased=0)
+    assert await listed("delivered") == [taken["id"]]
+    assert elsewhere["id"] not in await listed("scheduled")
+
+    wrong = await client.http.get("/v1/timers", params={"queue": "No Queue"})
+    assert (wrong.status_code, wrong.json()["errors"][0]["pointer"]) == (422, "/query/queue")
+
+
 async def test_without_a_delay_a_rejected_one_waits_by_its_policy(client: Client, queue: Queue) -> None:
     put = await queue.put("later", retry={"min_backoff": 600, "jitter": 0})
     assert await queue.reject(*await queue.lease(wait=10)) == [200]

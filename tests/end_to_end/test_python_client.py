@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -69,6 +70,20 @@ async def test_a_batch_may_be_longer_than_a_request_takes(timers: TimersClient) 
 
     assert len(ids) == len(cancelled) == 1_001
     assert {outcome.state for outcome in cancelled if isinstance(outcome, Timer)} == {"cancelled"}
+
+
+async def test_a_list_is_read_to_its_end(timers: TimersClient) -> None:
+    queue = {"type": "queue", "queue": f"jobs-{uuid4().hex}"}
+    due_at = datetime(2030, 1, 1, 9, tzinfo=UTC)
+    created = [await timers.create(due_at=due_at + timedelta(hours=number), target=queue) for number in range(4)]
+
+    async def found(**wanted: Any) -> list[str]:
+        return [timer.id async for timer in timers.find(queue=queue["queue"], state="scheduled", **wanted)]
+
+    deadline = asyncio.get_running_loop().time() + 30
+    while await found(limit=1) != [timer.id for timer in created]:
+        assert asyncio.get_running_loop().time() < deadline, "the index has not caught up"
+    assert await found(due_before=due_at + timedelta(hours=1)) == [created[0].id]
 
 
 async def test_an_error_has_a_type_of_its_own(timers: TimersClient) -> None:
