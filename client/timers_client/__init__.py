@@ -5,6 +5,7 @@ from timers_client.errors import (
     Conflict,
     Forbidden,
     Invalid,
+    LeaseEnded,
     Overloaded,
     PreconditionFailed,
     TimerNotFound,
@@ -13,7 +14,18 @@ from timers_client.errors import (
     Unavailable,
     Unreachable,
 )
-from timers_client.values import AmqpTarget, HttpTarget, LogTarget, Target, Timer
+from timers_client.queues import PullQueue
+from timers_client.values import (
+    AmqpTarget,
+    HttpTarget,
+    KnownQueue,
+    Lease,
+    LogTarget,
+    QueueCounts,
+    QueueTarget,
+    Target,
+    Timer,
+)
 
 __all__ = [
     "AmqpTarget",
@@ -21,9 +33,15 @@ __all__ = [
     "Forbidden",
     "HttpTarget",
     "Invalid",
+    "KnownQueue",
+    "Lease",
+    "LeaseEnded",
     "LogTarget",
     "Overloaded",
     "PreconditionFailed",
+    "PullQueue",
+    "QueueCounts",
+    "QueueTarget",
     "Target",
     "Timer",
     "TimerNotFound",

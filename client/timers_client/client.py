@@ -10,7 +10,8 @@ from urllib.parse import quote
 import httpx2
 
 from timers_client.errors import TimersError, Unreachable, error_of
-from timers_client.values import Timer
+from timers_client.queues import PullQueue
+from timers_client.values import KnownQueue, Timer
 
 _BATCH: Final = 1_000
 
@@ -25,6 +26,7 @@ class TimersClient:
     """
 
     def __init__(self, url: str, key: str, *, timeout: float = 30.0) -> None:
+        self._timeout = timeout
         self._http = httpx2.AsyncClient(base_url=url, headers={"authorization": f"Bearer {key}"}, timeout=timeout)
 
     async def __aenter__(self) -> Self:
@@ -86,6 +88,15 @@ class TimersClient:
         """Cancel many timers, each with its own outcome, in order."""
         return await self._batch("/v1/timers/batch-cancel", "ids", list(timer_ids))
 
+    def queue(self, name: str) -> PullQueue:
+        """Return a pull queue of this name; it is there once a timer names it."""
+        return PullQueue(name, self._request)
+
+    async def queues(self) -> list[KnownQueue]:
+        """Return the pull queues that there are."""
+        answer = await self._request("GET", "/v1/queues")
+        return [KnownQueue(queue["name"], queue["paused"]) for queue in answer["queues"]]
+
     async def _batch(self, path: str, name: str, items: Sequence[Any]) -> list[Timer | TimersError]:
         outcomes: list[Timer | TimersError] = []
         for start in range(0, len(items), _BATCH):
@@ -96,13 +107,14 @@ class TimersClient:
     async def _timer(self, method: str, path: str, **options: Any) -> Timer:
         return Timer.of(await self._request(method, path, **options))
 
-    async def _request(self, method: str, path: str, **options: Any) -> Any:
+    async def _request(self, method: str, path: str, *, longer_s: float = 0.0, **options: Any) -> Any:
+        """``longer_s`` is how much longer than others a request may take."""
         try:
-            response = await self._http.request(method, path, **options)
+            response = await self._http.request(method, path, timeout=self._timeout + longer_s, **options)
         except httpx2.TransportError as error:
             raise Unreachable({"detail": f"no answer: {error!r}"}) from error
         if response.is_success:
-            return response.json()
+            return response.json() if response.content else None
         raise error_of(_problem(response))
 
 

@@ -6,6 +6,7 @@ What the service answers when it does not do what was asked.
     ├── Unauthorized        401  no api key, or one that opens nothing
     ├── Forbidden           403  the key has not the scope
     ├── TimerNotFound       404
+    ├── LeaseEnded          404, of a token: the lease is over, and somebody else may have the timer
     ├── Conflict            409  the id is taken, or the timer's ``state`` does not allow this
     ├── PreconditionFailed  412  the timer has another version by now
     ├── Overloaded          429  nothing was done; come again after ``retry_after`` seconds
@@ -56,6 +57,10 @@ class Forbidden(TimersError):
 
 class TimerNotFound(TimersError):
     """No timer has this id."""
+
+
+class LeaseEnded(TimersError):
+    """The lease is over: somebody else may have the timer."""
 
 
 class Conflict(TimersError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, NotRequired, Self, TypedDict
 
@@ -49,7 +49,16 @@ class LogTarget(TypedDict):
     body_base64: NotRequired[str]
 
 
-Target = HttpTarget | AmqpTarget | LogTarget
+class QueueTarget(TypedDict):
+    """A pull queue."""
+
+    type: Literal["queue"]
+    queue: str
+    body: NotRequired[Json]
+    body_base64: NotRequired[str]
+
+
+Target = HttpTarget | AmqpTarget | LogTarget | QueueTarget
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,3 +87,48 @@ class Timer:
             labels=body["labels"],
             attempts=tuple(body["attempts"]),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """
+    A timer of a pull queue in the hands of its worker until ``expires_at``, unless it is extended.
+
+    ``attempt`` is 1 for the first one; ``seconds`` is how long the lease was asked for.
+    """
+
+    token: str = field(repr=False)
+    attempt: int
+    expires_at: datetime
+    timer: Timer
+    seconds: float
+
+    @classmethod
+    def of(cls, body: Mapping[str, Json], seconds: float) -> Self:
+        """Return the lease of an answer."""
+        expires_at = datetime.fromisoformat(body["expires_at"])
+        return cls(body["token"], body["attempt"], expires_at, Timer.of(body["timer"]), seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class KnownQueue:
+    """A pull queue, uncounted."""
+
+    name: str
+    paused: bool
+
+
+@dataclass(frozen=True, slots=True)
+class QueueCounts:
+    """How many timers of a pull queue wait for their time, are ready, are leased; how long the oldest is ready."""
+
+    scheduled: int
+    ready: int
+    leased: int
+    oldest_ready_seconds: float | None
+    paused: bool
+
+    @classmethod
+    def of(cls, body: Mapping[str, Json]) -> Self:
+        """Return the counts of an answer."""
+        return cls(**{name: body[name] for name in cls.__slots__})
