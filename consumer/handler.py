@@ -37,6 +37,10 @@ class Observer(Protocol):
         """Say that a hint was dropped, and why."""
         ...
 
+    def lapsed(self) -> None:
+        """Say that a lease of a pull queue ended without a word of its worker."""
+        ...
+
 
 Leave = Callable[[Called | None], None]
 
@@ -145,7 +149,7 @@ class Handler:
             await self._later(again, timer.lease_until_ms + AFTER_LEASE_MS)
             return
         try:
-            await take_over(timer, self.store, self.queue, now_ms)
+            await take_over(timer, self.store, self.queue, now_ms, on_lapse=self.observer.lapsed)
         except Unavailable:
             await self._later(hint, now_ms + _TABLE_AWAY_MS)
 
@@ -233,14 +237,22 @@ class Handler:
             logger.warning("next attempt left to the keeper", extra={"timer_id": timer.id})
 
 
-async def take_over(timer: Timer, store: TimerStore, queue: DelayQueue, now_ms: int) -> None:
-    """Schedule a timer again whose claimer died. Raises Unavailable; a Conflict means that somebody else did."""
+async def take_over(
+    timer: Timer, store: TimerStore, queue: DelayQueue, now_ms: int, *, on_lapse: Callable[[], None]
+) -> None:
+    """
+    Schedule a timer again whose claimer died. Raises Unavailable; a Conflict means that somebody else did.
+
+    ``on_lapse`` is called where the claimer was a worker of a pull queue.
+    """
     after = lapsed(timer, now_ms)
     try:
         await store.save(timer, after)
     except Conflict:
         return
     logger.warning("lease ran out", extra={"timer_id": timer.id, "state": after.state.value})
+    if timer.lease is not None:
+        on_lapse()
     if not after.final and after.queue is None:
         queue.put(after.hint)
 

@@ -74,6 +74,8 @@ class KeeperObserver(Protocol):
 
     def redriven(self, count: int) -> None: ...
 
+    def lapsed(self) -> None: ...
+
 
 class Keeper:
     """Keeps the shards that this process holds."""
@@ -220,7 +222,8 @@ class Keeper:
     async def _take_over(self, timers: Sequence[Timer]) -> None:
         """Take over each for itself: one that the table refuses does not keep the others waiting."""
         now_ms = self._clock.now_ms()
-        taken = (take_over(timer, self._store, self._queue, now_ms) for timer in timers)
+        on_lapse = self._observer.lapsed
+        taken = (take_over(timer, self._store, self._queue, now_ms, on_lapse=on_lapse) for timer in timers)
         for timer, error in zip(timers, await asyncio.gather(*taken, return_exceptions=True), strict=True):
             if error is not None:
                 logger.warning("take-over failed", extra={"timer_id": timer.id, "reason": str(error)})

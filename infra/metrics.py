@@ -130,6 +130,10 @@ class Metrics:
         """Count what a worker did with a lease: committed, rejected, extended."""
         self._leases.labels(outcome).inc()
 
+    def lapsed(self) -> None:
+        """Count a lease that ended without a word of its worker."""
+        self._leases.labels("lapsed").inc()
+
 
 def _outcome(timer: Timer) -> str:
     if timer.state is State.DELIVERED:

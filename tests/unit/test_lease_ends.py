@@ -11,8 +11,9 @@ from consumer.handler import Handler
 from consumer.keeper import Keeper
 from consumer.shards import Shards
 from infra.memory import MemoryShardLeases, MemoryTimerStore
+from infra.metrics import Metrics
 from infra.rabbitmq.messages import decode, encode
-from tests.builders import NOW_MS, Answers, FakeClock, RecordingQueue, Unobserving, make_leased, make_queued
+from tests.builders import NOW_MS, Answers, FakeClock, RecordingQueue, make_leased, make_queued, make_timer
 from timers.errors import Unavailable
 from timers.retry import RetryPolicy
 from timers.settle import committed, lapsed, rejected
@@ -34,7 +35,8 @@ class Scene:
         self.wheel = RecordingQueue()
         callbacks = Answers([200], clock=self.clock)
         self.callbacks = callbacks
-        self.handler = Handler(self.store, self.wheel, callbacks, self.clock, Random(1), HOUR_MS, Unobserving())
+        self.metrics = Metrics()
+        self.handler = Handler(self.store, self.wheel, callbacks, self.clock, Random(1), HOUR_MS, self.metrics)
         self.shards = Shards(MemoryShardLeases(), self.clock, Random(1), owner="a", shards=1)
         self.keeper = Keeper(
             self.store,
@@ -43,7 +45,7 @@ class Scene:
             self.clock,
             horizon_ms=HOUR_MS,
             backlog=lambda: 0,
-            observer=Unobserving(),
+            observer=self.metrics,
         )
 
     async def handle(self, timer: Timer) -> None:
@@ -71,6 +73,15 @@ async def test_when_a_lease_is_over_its_timer_is_ready_again_at_once() -> None:
     assert (timer.state, timer.next_attempt_at_ms, timer.lease) == (State.SCHEDULED, OVER_MS, None)
     assert timer.attempts_made == 1
     assert not scene.wheel.taken, "nobody has to be told of what waits in a queue"
+
+
+async def test_each_lease_that_lapses_is_counted_once_whoever_notices() -> None:
+    by_the_wheel, by_the_keeper = Scene(OVER_MS), Scene(OVER_MS)
+    await by_the_wheel.handle(make_leased())
+    await by_the_wheel.handler.handle(make_leased().lease_end_hint, redelivered=True, leave=lambda _: None)
+    await by_the_keeper.keep(make_leased(), make_leased("timer-2"), make_timer("called").claimed(UNTIL_MS, NOW_MS))
+    for scene, lapses in ((by_the_wheel, 1), (by_the_keeper, 2)):
+        assert f'timers_leases_total{{event="lapsed"}} {lapses}.0' in scene.metrics.page().decode()
 
 
 async def test_a_lease_that_may_still_run_is_looked_at_again_later() -> None:
