@@ -42,7 +42,8 @@ def create_app(
     """
     Return the application; ``parts`` opens what it stands on, for its lifetime.
 
-    Of each tenant up to ``pending`` requests may be in progress, of all together twice as many.
+    Of each tenant up to ``pending`` requests may be in progress, and up to ``waiting`` may wait for timers of pull
+    queues; of all together twice as many.
     """
 
     @asynccontextmanager
@@ -63,9 +64,11 @@ def create_app(
     app.include_router(routes.router)
     app.include_router(queues.router)
     app.include_router(health.router)
-    app.add_middleware(Door, pending=pending)
+    app.add_middleware(Door, pending=pending, waiting=waiting)
     # outermost: what is added last is asked first
-    app.add_middleware(Bounds, pending=_TENANTS_AT_ONCE * pending, waiting=waiting, patience=patience)
+    app.add_middleware(
+        Bounds, pending=_TENANTS_AT_ONCE * pending, waiting=_TENANTS_AT_ONCE * waiting, patience=patience
+    )
     problems.install(app)
     app.openapi = lambda: document.of(app)  # type: ignore[method-assign]
     return app

@@ -25,12 +25,16 @@ _FORWARDED: Final = frozenset({b"forwarded", b"via", b"x-forwarded-for", b"x-rea
 
 
 class Door:
-    """ASGI middleware; ``pending`` is how many requests of one tenant may be in progress at once."""
+    """
+    ASGI middleware; ``pending`` is how many requests of one tenant may be in progress at once.
 
-    def __init__(self, app: ASGIApp, *, pending: int) -> None:
+    Those that may wait for timers of a pull queue count by themselves, up to ``waiting``.
+    """
+
+    def __init__(self, app: ASGIApp, *, pending: int, waiting: int) -> None:
         self._app = app
-        self._most = pending
-        self._pending: Counter[str] = Counter()
+        self._most = {False: pending, True: waiting}
+        self._taken: Counter[tuple[str, bool]] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or not needs_key(scope["path"]):
@@ -40,26 +44,28 @@ class Door:
         verdict = await judge(scope, needed)
         if isinstance(verdict, Response):
             await verdict(scope, receive, send)
-        elif self._pending[verdict.tenant] >= self._most and not may_wait(scope["path"]):
+            return
+        waits = may_wait(scope["path"])
+        place = verdict.tenant, waits
+        if self._taken[place] >= self._most[waits]:
             answer = problems.problem(429, "Too many requests of this tenant are in progress.", {"retry-after": "1"})
             await answer(scope, receive, send)
         else:
             scope[_KEY] = verdict
-            await self._count(verdict.tenant, scope, receive, send)
+            await self._count(place, scope, receive, send)
 
-    async def _count(self, tenant: str, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _count(self, place: tuple[str, bool], scope: Scope, receive: Receive, send: Send) -> None:
         rates = rates_of(scope)
-        counts = not may_wait(scope["path"])
-        self._pending[tenant] += counts
+        self._taken[place] += 1
         try:
             if rates is None:
                 await self._app(scope, receive, send)
             else:
                 await self._pass_at_its_rate(rates, scope, receive, send)
         finally:
-            self._pending[tenant] -= counts
-            if not self._pending[tenant]:
-                del self._pending[tenant]
+            self._taken[place] -= 1
+            if not self._taken[place]:
+                del self._taken[place]
 
     async def _pass_at_its_rate(self, rates: Rates, scope: Scope, receive: Receive, send: Send) -> None:
         tenant = key_of(scope).tenant

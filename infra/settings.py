@@ -103,7 +103,7 @@ class Settings(BaseModel):
     )
     tenant_pending: int = Field(0, ge=0, le=1_000_000_000, description="Live timers per tenant; 0: any.")
     api_waiting: int = Field(
-        1000, ge=1, le=100_000, description="Requests that wait for timers per api process; more get 429."
+        1000, ge=1, le=100_000, description="Requests that wait for timers per api process and tenant; more get 429."
     )
     queue_capacity: int = Field(
         0, ge=0, le=1_000_000_000, description="Live timers in one pull queue, about; more get 429. 0: no end."

@@ -188,7 +188,7 @@ class Poller:
 
 
 class Polls:
-    """Every poller of this process; at most ``waiting`` requests wait at once."""
+    """Every poller of this process; of each tenant at most ``waiting`` requests wait at once."""
 
     def __init__(
         self,
@@ -216,8 +216,8 @@ class Polls:
         """Return leases of a queue, none once the time is over. Raises Overloaded, Unavailable."""
         if self._stopping:
             return []
-        if self.waiting >= self._most_waiting:
-            raise Overloaded("too many requests wait for timers")
+        if sum(poller.waiting for poller in self._of(queue.tenant)) >= self._most_waiting:
+            raise Overloaded("too many requests of this tenant wait for timers")
         return await self._poller(queue).wait(wish)
 
     async def give_back(self, queue: QueueName, leases: Leases) -> None:
@@ -251,13 +251,16 @@ class Polls:
 
     def _poller(self, queue: QueueName) -> Poller:
         if queue not in self._pollers:
-            if len(self._pollers) >= MOST_POLLED:
-                raise Overloaded(f"{MOST_POLLED} queues are waited for in this process")
+            if len(self._of(queue.tenant)) >= MOST_POLLED:
+                raise Overloaded(f"{MOST_POLLED} queues of this tenant are waited for in this process")
             poller = self._pollers[queue] = Poller(self._taker(queue), self._clock, lambda: self._paused(queue))
             task = asyncio.create_task(self._run(queue, poller))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         return self._pollers[queue]
+
+    def _of(self, tenant: str) -> list[Poller]:
+        return [poller for queue, poller in self._pollers.items() if queue.tenant == tenant]
 
     async def _run(self, queue: QueueName, poller: Poller) -> None:
         try:

@@ -300,6 +300,29 @@ async def call(tenant: Tenant, urls: list[str]) -> None:
     assert {result["status"] for result in answer.json()["results"]} == {201}
 
 
+async def test_a_tenant_whose_workers_wait_leaves_room_for_the_others_workers(running: Stack) -> None:
+    api = running.api(TIMERS_API_WAITING="3")
+    await asyncio.to_thread(api.start)
+    wish = {"target": {"type": "queue", "queue": "jobs"}, "delay": 0}
+    async with tenants(running, api) as (one, other), open_client(api) as admin:
+        polls = [asyncio.create_task(one.http.post("/v1/queues/jobs/lease", json={"wait": 30})) for _ in range(3)]
+        while "\ntimers_waiting 3.0\n" not in (await admin.get("/metrics")).text:  # noqa: ASYNC110 - another process
+            await asyncio.sleep(0.02)
+        for queue in ("jobs", "mail"):
+            refused = await one.http.post(f"/v1/queues/{queue}/lease", json={"wait": 0})
+            one.refused(refused, 429)
+            assert int(refused.headers["retry-after"]) >= 1
+
+        waits = asyncio.create_task(other.http.post("/v1/queues/jobs/lease", json={"wait": 30}))
+        put = await other.http.post("/v1/timers", json=wish)
+        assert [lease["timer"]["id"] for lease in (await waits).json()["leases"]] == [put.json()["id"]]
+
+        for _ in polls:
+            assert (await one.http.post("/v1/timers", json=wish)).status_code == 201
+        assert [len((await poll).json()["leases"]) for poll in polls] == [1, 1, 1]
+        assert (await one.http.post("/v1/queues/jobs/lease", json={"wait": 0})).json() == {"leases": []}
+
+
 async def test_a_tenant_above_its_rate_is_slowed_and_the_other_is_not(running: Stack) -> None:
     api = running.api(TIMERS_TENANT_RATE="20")
     await asyncio.to_thread(api.start)

@@ -349,9 +349,10 @@ async def test_a_pause_by_another_process_is_seen_after_a_second(scene: Scene) -
     assert await scene.lease() == []
 
 
-async def test_more_who_wait_than_the_bound_are_refused(scene: Scene) -> None:
+async def test_more_of_a_tenant_who_wait_than_the_bound_are_refused(scene: Scene) -> None:
     waits = [scene.wait() for _ in range(10)]
     await turns()
+    assert await scene.queues.lease(QueueName("acme", "jobs"), Wish()) == [], "others are not"
     with pytest.raises(Overloaded):
         await scene.lease()
     for wait in waits:
