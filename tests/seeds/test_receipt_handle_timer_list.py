@@ -16,6 +16,7 @@ import pytest
 
 from tests.builders import NOW_MS, make_spec
 from tests.end_to_end.client import Client, Json, due_ms
+from tests.end_to_end.workers import Queue
 from tests.queues import Queues, Taken
 from tests.receiver import Receiver
 from tests.stack import Member, Stack, open_client, start_together
@@ -63,6 +64,22 @@ async def start(client: Client, key: str, delay: float, target: Json) -> Json:
     assert response.status_code in (200, 201), response.text
     timer: Json = response.json()
     return timer
+
+
+async def test_the_token_of_a_lease_is_a_receipt_handle(client: Client) -> None:
+    queue = Queue(client.http, f"orders-{uuid4()}")
+    message = await queue.put({"order": 42}, retry={"max_attempts": 2})
+    [first] = await queue.lease(wait=10)
+    assert await queue.lease() == [], "it is invisible to others"
+    assert await queue.extend(first, lease=60) == [200]
+    assert await queue.reject(first, delay=0) == [200]
+
+    [second] = await queue.lease(wait=10)
+    assert (first["attempt"], second["attempt"]) == (1, 2)
+    assert await queue.commit(first) == [404], "a handle belongs to one receipt"
+    assert await queue.reject(second, delay=0) == [200]
+    await client.until(message["id"], "dead")
+    assert await queue.lease() == []
 
 
 async def test_a_timer_is_started_and_stopped_under_the_key_that_its_caller_chose(
