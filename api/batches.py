@@ -14,8 +14,9 @@ from starlette.types import Message
 from api.door import key_of, rates_of
 from api.problems import describe_error, documented
 from api.routes import Service
-from api.schemas import BatchOut, NewTimerIn, Strict, timer_out
+from api.schemas import BatchOut, NewTimerIn, timer_out
 from api.strict_json import StrictRoute, dumps
+from api.targets import Strict
 from timers import limits
 from timers.errors import TimerError, TimerNotFound
 from timers.stamps import traceparent

@@ -14,8 +14,9 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.routing import Match
 
-from api.schemas import TARGETS, UNKNOWN_TYPE, Problem
+from api.schemas import Problem
 from api.strict_json import dumps
+from api.targets import TARGETS, UNKNOWN_TYPE
 from timers.errors import (
     AlreadyExists,
     IllegalTransition,

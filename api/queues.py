@@ -11,8 +11,9 @@ from pydantic import BaseModel, Field
 
 from api.door import key_of
 from api.problems import describe_error, documented
-from api.schemas import Strict, TimerOut, timer_out
+from api.schemas import TimerOut, timer_out
 from api.strict_json import StrictRoute, dumps
+from api.targets import Strict
 from api.times import DelayMs
 from timers import limits
 from timers.polling import Leases, Wish

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 
 from api.door import key_of
+from api.patching import patched
 from api.problems import documented
 from api.schemas import (
     NewTimerIn,
@@ -20,7 +21,6 @@ from api.schemas import (
     TimerOut,
     TimerPatch,
     fingerprint,
-    patched,
     stats_out,
     timer_out,
 )

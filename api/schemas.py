@@ -1,30 +1,24 @@
-"""The JSON of the public contract, and its way into and out of the core."""
+"""Timers in the JSON of the public contract, and their way into and out of the core."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import asdict
 from hashlib import sha256
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
-from api import secret_fields
-from api.strict_json import NotJson, dumps, parse
+from api.targets import Strict, TargetIn, target_out
 from api.times import DelayMs, Time
 from timers import limits
-from timers.amqp import AmqpTarget, Destination
-from timers.body import Body, BodyKind
 from timers.errors import Invalid
 from timers.retry import RetryPolicy
-from timers.secret import BODY, NO_SECRETS, REDACTED, Secret
+from timers.secret import NO_SECRETS, Secret
 from timers.service import Stats
 from timers.stamps import rfc3339
 from timers.state import State
-from timers.target import HttpTarget, LogTarget, QueueTarget, Target, check_http, check_target, set_apart
 from timers.timer import Spec, Timer
 
 _NULL: Final[JsonDict] = {"type": "null"}
@@ -36,156 +30,6 @@ Labels = Annotated[
     Field(max_length=limits.MAX_LABELS),
 ]
 Id = Annotated[str, Field(pattern=f"^{limits.ID_PATTERN.pattern}$")]
-
-
-AnyBody = Annotated[Any, Field(description="Any JSON, or a string that is sent as it is. At most 256 KiB.")]
-Base64Body = Annotated[str | None, Field(description="A binary body, instead of `body`.")]
-
-
-class Strict(BaseModel):
-    """A value of the contract: no field too many, no type bent."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class HttpTargetIn(Strict):
-    """An HTTP endpoint and the request it gets."""
-
-    type: Literal["http"] = "http"
-    url: str = Field(max_length=limits.MAX_URL_LENGTH, examples=["https://example.com/hook"])
-    method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"] = "POST"
-    headers: dict[str, str] = Field(default_factory=dict, max_length=limits.MAX_HEADERS)
-    body: AnyBody = None
-    body_base64: Base64Body = None
-    timeout: float = Field(
-        10.0, ge=limits.MIN_TIMEOUT_S, le=limits.MAX_TIMEOUT_S, description="Seconds for the whole call."
-    )
-    secret_headers: list[str] = Field(
-        default_factory=list,
-        max_length=limits.MAX_HEADERS,
-        description="Headers whose values are kept encrypted and never shown; authorization and cookie always are.",
-    )
-    secret_body: bool = Field(False, description="Whether the body is, likewise.")  # noqa: FBT003
-    signing_key: str | None = Field(
-        None, max_length=64, description="The id of the one signing secret of the tenant that signs; else all of them."
-    )
-
-    def target(self, kept: Mapping[str, Secret]) -> Target:
-        """Return the core's value, with the secrets that it keeps from before. Raises Invalid."""
-        body = _body(self.body, self.body_base64)
-        asked = HttpTarget(self.url, self.method, self.headers, body, self.timeout, signing_key=self.signing_key)
-        target = check_http(asked)
-        return set_apart(target, self.secret_headers, body=self.secret_body, kept=kept)
-
-
-AmqpName = Annotated[str, Field(max_length=limits.MAX_AMQP_NAME_BYTES)]
-AmqpHeader = Annotated[
-    Any,
-    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "integer"}, {"type": "boolean"}]}),
-]
-
-
-class DestinationIn(Strict):
-    """Where a message is published; without an exchange the routing key is the name of a queue."""
-
-    exchange: AmqpName = ""
-    routing_key: AmqpName = ""
-
-    def destination(self) -> Destination:
-        """Return the core's value."""
-        return Destination(self.exchange, self.routing_key)
-
-
-class AmqpPropertiesIn(Strict):
-    """What AMQP calls the properties of a message; the rest of them the service sets."""
-
-    content_type: AmqpName | None = None
-    content_encoding: AmqpName | None = None
-    correlation_id: AmqpName | None = None
-    reply_to: AmqpName | None = None
-    type: AmqpName | None = None
-    app_id: AmqpName | None = None
-    priority: int | None = Field(None, ge=0, le=255)
-    expiration: int | None = Field(None, ge=0, le=2**32 - 1, description="Milliseconds, as AMQP has it.")
-
-
-class AmqpTargetIn(DestinationIn):
-    """A message to an exchange or a queue of the broker that the service itself uses."""
-
-    type: Literal["amqp"]
-    headers: dict[str, AmqpHeader] = Field(default_factory=dict, max_length=limits.MAX_HEADERS)
-    properties: AmqpPropertiesIn = Field(default_factory=AmqpPropertiesIn)
-    body: AnyBody = None
-    body_base64: Base64Body = None
-    redeliveries_left: int | None = Field(
-        None, ge=0, le=limits.MAX_REDELIVERIES, description="At 0 the message goes to `dead_letter`."
-    )
-    dead_letter: DestinationIn | None = None
-
-    def target(self, _: Mapping[str, Secret]) -> Target:
-        """Return the core's value. Raises Invalid."""
-        return check_target(
-            AmqpTarget(
-                to=self.destination(),
-                headers=self.headers,
-                properties=self.properties.model_dump(exclude_none=True),
-                body=_body(self.body, self.body_base64),
-                redeliveries_left=self.redeliveries_left,
-                dead_letter=self.dead_letter.destination() if self.dead_letter else None,
-            )
-        )
-
-
-class LogTargetIn(Strict):
-    """A line in the log of the consumer that handles it."""
-
-    type: Literal["log"]
-    body: AnyBody = None
-    body_base64: Base64Body = None
-
-    def target(self, _: Mapping[str, Secret]) -> Target:
-        """Return the core's value. Raises Invalid."""
-        return check_target(LogTarget(_body(self.body, self.body_base64)))
-
-
-class QueueTargetIn(Strict):
-    """A pull queue: the timer waits there until a worker leases it."""
-
-    type: Literal["queue"]
-    queue: str = Field(pattern=f"^{limits.QUEUE_PATTERN.pattern}$", examples=["jobs"])
-    body: AnyBody = None
-    body_base64: Base64Body = None
-
-    def target(self, _: Mapping[str, Secret]) -> Target:
-        """Return the core's value. Raises Invalid."""
-        return check_target(QueueTarget(self.queue, _body(self.body, self.body_base64)))
-
-
-def _body(body: Any, body_base64: str | None) -> Body | None:
-    if body is not None and body_base64 is not None:
-        raise Invalid("/target/body_base64", "only one of body and body_base64")
-    if body_base64 is not None:
-        return Body(BodyKind.BASE64, body_base64)
-    if isinstance(body, str):
-        return Body(BodyKind.TEXT, body)
-    return None if body is None else Body(BodyKind.JSON, dumps(body).decode())
-
-
-def _type_of(target: object) -> str | None:
-    """Return the type that a target says it has; one that says none is an HTTP endpoint."""
-    said = target.get("type", HttpTarget.type) if isinstance(target, dict) else getattr(target, "type", HttpTarget.type)
-    return said if isinstance(said, str) else None
-
-
-UNKNOWN_TYPE: Final = "unknown_target_type"
-TARGETS: Final = {"http": HttpTargetIn, "amqp": AmqpTargetIn, "log": LogTargetIn, "queue": QueueTargetIn}
-TargetIn = Annotated[
-    Annotated[HttpTargetIn, Tag("http")]
-    | Annotated[AmqpTargetIn, Tag("amqp")]
-    | Annotated[LogTargetIn, Tag("log")]
-    | Annotated[QueueTargetIn, Tag("queue")],
-    Discriminator(_type_of, custom_error_type=UNKNOWN_TYPE, custom_error_message=f"one of {', '.join(TARGETS)}"),
-]
 
 
 class RetryIn(Strict):
@@ -372,7 +216,8 @@ def timer_out(timer: Timer, now_ms: int | None = None) -> dict[str, Any]:
         "due_at": rfc3339(timer.due_at_ms),
         "next_attempt_at": None if timer.final else rfc3339(timer.next_attempt_at_ms),
         "remaining": None if remaining_ms is None else remaining_ms / 1000,
-        **_shown(timer),
+        "target": target_out(timer.target),
+        **wishes(timer),
         "attempts": [
             {
                 "number": attempt.number,
@@ -406,52 +251,10 @@ def stats_out(stats: Stats) -> dict[str, Any]:
     }
 
 
-def patched(timer: Timer, patch: Mapping[str, Any], now_ms: int) -> Spec:
-    """
-    Return what a timer's client wishes after a merge patch. Raises ValidationError, Invalid.
-
-    A target of another type has nothing of the one before.
-    """
-    change = patch.get("target", {})
-    kept: Mapping[str, Secret] = NO_SECRETS
-    wishes = {"due_at": timer.due_at_ms, **_wishes(timer)}
-    if _changes_type(timer.target, change):
-        del wishes["target"]
-    elif isinstance(timer.target, HttpTarget) and isinstance(change, Mapping):
-        change = secret_fields.with_lower_case(change)
-        patch = {**patch, "target": change}
-        kept, secrecy = secret_fields.after_patch(timer.target, change)
-        wishes["target"] |= secrecy
-    if patch.get("delay") is not None and "due_at" not in patch:
-        del wishes["due_at"]
-    spec = TimerIn.model_validate(merge_patch(wishes, patch)).spec(now_ms, timer.trace, kept)
-    if kept and spec.target.key != timer.target.key:
-        raise Invalid("/target/url", "another receiver: give the secrets anew that it may have")
-    return spec
-
-
-def _changes_type(target: Target, patch: object) -> bool:
-    return isinstance(patch, Mapping) and "type" in patch and (patch["type"] or HttpTarget.type) != target.type
-
-
-def merge_patch(value: Any, patch: Any) -> Any:
-    """Return ``value`` changed by ``patch``. Source: RFC 7396."""
-    if not isinstance(patch, Mapping):
-        return patch
-    merged = dict(value) if isinstance(value, Mapping) else {}
-    for name, change in patch.items():
-        if change is None:
-            merged.pop(name, None)
-        else:
-            merged[name] = merge_patch(merged.get(name), change)
-    return merged
-
-
-def _wishes(timer: Timer) -> dict[str, Any]:
-    """Return what a timer's client asked for, without its secrets."""
+def wishes(timer: Timer) -> dict[str, Any]:
+    """Return what a timer's client asked for, but its target."""
     retry = timer.retry
     return {
-        "target": _target_out(timer.target),
         "retry": {
             "max_attempts": retry.max_attempts,
             "min_backoff": retry.min_backoff,
@@ -461,58 +264,3 @@ def _wishes(timer: Timer) -> dict[str, Any]:
         },
         "labels": dict(timer.labels),
     }
-
-
-def _shown(timer: Timer) -> dict[str, Any]:
-    """Return what a timer's client asked for, with secrets hidden."""
-    wishes, target = _wishes(timer), timer.target
-    if isinstance(target, HttpTarget) and target.secrets:
-        wishes["target"]["headers"] |= secret_fields.hidden(target)
-        wishes["target"] |= secret_fields.named(target)
-        if BODY in target.secrets:
-            wishes["target"]["body"] = REDACTED
-    return wishes
-
-
-def _target_out(target: Target) -> dict[str, Any]:
-    match target:
-        case HttpTarget():
-            return {
-                "type": target.type,
-                "url": target.url,
-                "method": target.method,
-                "headers": dict(target.headers),
-                **_body_out(target.body),
-                "timeout": target.timeout,
-                **({} if target.signing_key is None else {"signing_key": target.signing_key}),
-            }
-        case AmqpTarget():
-            return _amqp_out(target)
-        case LogTarget():
-            return {"type": target.type, **_body_out(target.body)}
-        case QueueTarget():
-            return {"type": target.type, "queue": target.queue, **_body_out(target.body)}
-
-
-def _amqp_out(target: AmqpTarget) -> dict[str, Any]:
-    out: dict[str, Any] = {
-        "type": target.type,
-        **asdict(target.to),
-        "headers": dict(target.headers),
-        "properties": dict(target.properties),
-        **_body_out(target.body),
-    }
-    if target.dead_letter is not None:
-        out |= {"redeliveries_left": target.redeliveries_left, "dead_letter": asdict(target.dead_letter)}
-    return out
-
-
-def _body_out(body: Body | None) -> dict[str, Any]:
-    if body is None:
-        return {}
-    if body.kind is BodyKind.BASE64:
-        return {"body_base64": body.text}
-    if body.kind is BodyKind.JSON:
-        with suppress(NotJson):  # whatever is in the table can be shown, and listed beside others
-            return {"body": parse(body.text)}
-    return {"body": body.text}

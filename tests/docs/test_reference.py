@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from api.app import create_app
-from api.schemas import TARGETS, AttemptOut, NewTimerIn, Problem, RetryIn, StatsOut, TimerOut
+from api.schemas import AttemptOut, NewTimerIn, Problem, RetryIn, StatsOut, TimerOut
+from api.targets import TARGETS
 from infra.metrics import Metrics
 from tests.docs.markdown import code_blocks, read, rows, section
 from timers import limits

@@ -10,8 +10,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from api.patching import patched
 from api.routes import _cursor, _position, _precondition, _query_time
-from api.schemas import NewTimerIn, patched
+from api.schemas import NewTimerIn
 from api.strict_json import MAX_DEPTH, dumps, loads
 from infra.guard import AddressList, HostList, PortList, Rules
 from infra.settings import BadSettings, Settings

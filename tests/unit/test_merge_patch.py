@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from api.schemas import merge_patch
+from api.patching import merge_patch
 
 TABLE: list[tuple[Any, Any, Any]] = [
     ({"a": "b"}, {"a": "c"}, {"a": "c"}),

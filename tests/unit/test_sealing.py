@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from api.schemas import NewTimerIn, fingerprint, patched, timer_out
+from api.patching import patched
+from api.schemas import NewTimerIn, fingerprint, timer_out
 from infra.memory import MemoryTimerStore
 from infra.vault import AesVault, LocalKeys
 from tests.builders import NOW_MS, FakeClock, RecordingQueue, make_target, make_timer
