@@ -54,9 +54,9 @@ def app() -> FastAPI:
             queue.start()
             store = wiring.store(settings, table, metrics)
             metrics.gauge("timers_broker_connected", "1 where the broker can be used.", lambda: queue.connected)
-            queues = wiring.queues(settings, table, store, queue, metrics)
-            metrics.gauge("timers_waiting", "Requests that wait for timers of a pull queue.", lambda: queues.waiting)
             vault = wiring.vault(settings)
+            queues = wiring.queues(settings, table, store, queue, vault=vault, metrics=metrics)
+            metrics.gauge("timers_waiting", "Requests that wait for timers of a pull queue.", lambda: queues.waiting)
             quota = CountedQuota(store, clock, settings.tenant_pending) if settings.tenant_pending else None
             timers = Timers(
                 store,

@@ -25,16 +25,18 @@ def patched(timer: Timer, patch: Mapping[str, Any], now_ms: int) -> Spec:
     asked = {"due_at": timer.due_at_ms, "target": target_wish(timer.target), **wishes(timer)}
     if _changes_type(timer.target, change):
         del asked["target"]
-    elif isinstance(timer.target, HttpTarget) and isinstance(change, Mapping):
-        change = secret_fields.with_lower_case(change)
-        patch = {**patch, "target": change}
+    elif isinstance(change, Mapping):
+        if isinstance(timer.target, HttpTarget):
+            change = secret_fields.with_lower_case(change)
+            patch = {**patch, "target": change}
         kept, secrecy = secret_fields.after_patch(timer.target, change)
         asked["target"] |= secrecy
     if patch.get("delay") is not None and "due_at" not in patch:
         del asked["due_at"]
     spec = TimerIn.model_validate(merge_patch(asked, patch)).spec(now_ms, timer.trace, kept)
     if kept and spec.target.key != timer.target.key:
-        raise Invalid("/target/url", "another receiver: give the secrets anew that it may have")
+        pointer = "/target/url" if isinstance(timer.target, HttpTarget) else "/target"
+        raise Invalid(pointer, "another receiver: give the secrets anew that it may have")
     return spec
 
 

@@ -183,7 +183,7 @@ async def lease(queue: Named, wish: LeaseIn, queues: Service, request: Request) 
     if await request.is_disconnected():
         await queues.give_back(queue, leases)
         return Response(status_code=_CLOSED)
-    return _answer({"leases": [_lease_out(timer) for timer in leases]})
+    return _answer({"leases": [_lease_out(timer) for timer in await queues.opened(leases)]})
 
 
 @router.post("/{queue}/commit", response_model=TokensOut, responses=documented(400, 413, 415, 422), summary="Be done")

@@ -7,18 +7,15 @@ from typing import Any, Final
 
 from timers.errors import Invalid
 from timers.secret import ALWAYS_SECRET, BODY, REDACTED, Secret
-from timers.target import HttpTarget
+from timers.target import HttpTarget, Target
 
 _BODIES: Final = ("body", "body_base64")
 
 
 def named(target: HttpTarget) -> dict[str, Any]:
-    """Return the members of a target's JSON that say what is secret, beside the headers that always are."""
+    """Return the member of a target's JSON that says which headers are secret, beside those that always are."""
     names = [name for name in target.secret_headers if name not in ALWAYS_SECRET]
-    members: dict[str, Any] = {"secret_headers": names} if names else {}
-    if BODY in target.secrets:
-        members["secret_body"] = True
-    return members
+    return {"secret_headers": names} if names else {}
 
 
 def hidden(target: HttpTarget) -> dict[str, str]:
@@ -26,23 +23,30 @@ def hidden(target: HttpTarget) -> dict[str, str]:
     return dict.fromkeys(target.secret_headers, REDACTED)
 
 
-def after_patch(target: HttpTarget, change: Mapping[str, Any]) -> tuple[dict[str, Secret], dict[str, Any]]:
+def after_patch(target: Target, change: Mapping[str, Any]) -> tuple[dict[str, Secret], dict[str, Any]]:
     """
     Return the secrets that a merge patch of a target leaves as they are, and the members that say what was secret.
 
     What the patch takes away is in neither.
     """
-    headers = change.get("headers", {})
-    if not isinstance(headers, Mapping):
-        headers = dict.fromkeys(target.secret_headers)
-    bodies = [change[name] for name in _BODIES if name in change]
-    touched = {*headers, BODY} if bodies else {*headers}
-    kept = {name: secret for name, secret in target.secrets.items() if name not in touched}
-    still = [name for name in target.secret_headers if name in kept or headers.get(name) is not None]
-    members: dict[str, Any] = {"secret_headers": [name for name in still if name not in ALWAYS_SECRET]}
-    if BODY in target.secrets:
-        members["secret_body"] = BODY in kept or any(body is not None for body in bodies)
+    kept, members = _body_after(target, change)
+    if isinstance(target, HttpTarget):
+        headers = change.get("headers", {})
+        if not isinstance(headers, Mapping):
+            headers = dict.fromkeys(target.secret_headers)
+        kept |= {name: target.secrets[name] for name in target.secret_headers if name not in headers}
+        still = [name for name in target.secret_headers if name in kept or headers.get(name) is not None]
+        members["secret_headers"] = [name for name in still if name not in ALWAYS_SECRET]
     return kept, members
+
+
+def _body_after(target: Target, change: Mapping[str, Any]) -> tuple[dict[str, Secret], dict[str, Any]]:
+    if BODY not in target.secrets:
+        return {}, {}
+    bodies = [change[name] for name in _BODIES if name in change]
+    if not bodies:
+        return {BODY: target.secrets[BODY]}, {"secret_body": True}
+    return {}, {"secret_body": any(body is not None for body in bodies)}
 
 
 def with_lower_case(change: Mapping[str, Any]) -> Mapping[str, Any]:

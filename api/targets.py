@@ -12,14 +12,25 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, WithJsonS
 from api import secret_fields
 from api.strict_json import NotJson, dumps, parse
 from timers import limits
-from timers.amqp import AmqpTarget, Destination
-from timers.body import Body, BodyKind
+from timers.amqp import AmqpTarget, Destination, check_amqp
+from timers.body import Body, BodyKind, check_body
 from timers.errors import Invalid
 from timers.secret import BODY, REDACTED, Secret
-from timers.target import HttpTarget, LogTarget, QueueTarget, Target, check_http, check_target, set_apart
+from timers.target import (
+    HttpTarget,
+    LogTarget,
+    QueueTarget,
+    Target,
+    check_http,
+    check_queue,
+    check_target,
+    set_apart,
+    with_secret_body,
+)
 
 AnyBody = Annotated[Any, Field(description="Any JSON, or a string that is sent as it is. At most 256 KiB.")]
 Base64Body = Annotated[str | None, Field(description="A binary body, instead of `body`.")]
+SecretBody = Annotated[bool, Field(description="Whether the body is kept encrypted and never shown.")]
 
 
 class Strict(BaseModel):
@@ -45,7 +56,7 @@ class HttpTargetIn(Strict):
         max_length=limits.MAX_HEADERS,
         description="Headers whose values are kept encrypted and never shown; authorization and cookie always are.",
     )
-    secret_body: bool = Field(False, description="Whether the body is, likewise.")  # noqa: FBT003
+    secret_body: SecretBody = False
     signing_key: str | None = Field(
         None, max_length=64, description="The id of the one signing secret of the tenant that signs; else all of them."
     )
@@ -101,10 +112,11 @@ class AmqpTargetIn(DestinationIn):
         None, ge=0, le=limits.MAX_REDELIVERIES, description="At 0 the message goes to `dead_letter`."
     )
     dead_letter: DestinationIn | None = None
+    secret_body: SecretBody = False
 
-    def target(self, _: Mapping[str, Secret]) -> Target:
-        """Return the core's value. Raises Invalid."""
-        return check_target(
+    def target(self, kept: Mapping[str, Secret]) -> Target:
+        """Return the core's value, with the secret body that it keeps from before. Raises Invalid."""
+        target = check_amqp(
             AmqpTarget(
                 to=self.destination(),
                 headers=self.headers,
@@ -114,6 +126,7 @@ class AmqpTargetIn(DestinationIn):
                 dead_letter=self.dead_letter.destination() if self.dead_letter else None,
             )
         )
+        return with_secret_body(target, secret=self.secret_body, kept=kept)
 
 
 class LogTargetIn(Strict):
@@ -135,10 +148,12 @@ class QueueTargetIn(Strict):
     queue: str = Field(pattern=f"^{limits.QUEUE_PATTERN.pattern}$", examples=["jobs"])
     body: AnyBody = None
     body_base64: Base64Body = None
+    secret_body: SecretBody = False
 
-    def target(self, _: Mapping[str, Secret]) -> Target:
-        """Return the core's value. Raises Invalid."""
-        return check_target(QueueTarget(self.queue, _body(self.body, self.body_base64)))
+    def target(self, kept: Mapping[str, Secret]) -> Target:
+        """Return the core's value, with the secret body that it keeps from before. Raises Invalid."""
+        target = QueueTarget(check_queue(self.queue), check_body(_body(self.body, self.body_base64)))
+        return with_secret_body(target, secret=self.secret_body, kept=kept)
 
 
 def _body(body: Any, body_base64: str | None) -> Body | None:
@@ -171,11 +186,11 @@ TargetIn = Annotated[
 def target_out(target: Target) -> dict[str, Any]:
     """Return a target as clients see it, with secrets hidden."""
     out = target_wish(target)
-    if isinstance(target, HttpTarget) and target.secrets:
+    if isinstance(target, HttpTarget):
         out["headers"] |= secret_fields.hidden(target)
         out |= secret_fields.named(target)
-        if BODY in target.secrets:
-            out["body"] = REDACTED
+    if BODY in target.secrets:
+        out |= {"body": REDACTED, "secret_body": True}
     return out
 
 

@@ -179,7 +179,7 @@ class Handler:
         """Return a timer with its secrets readable and what signs its call, or how its attempt ends without them."""
         target, wanted = timer.target, "secret"
         try:
-            readable = await unseal(timer, self.vault) if target.secrets else timer
+            readable = await unseal(timer, self.vault)
             wanted = "signature"
             secrets = await self.signers.secrets(timer.tenant, target.signing_key) if target.signed else ()
         except (Unreadable, NoSuchSecret, Unavailable) as error:

@@ -141,7 +141,15 @@ def signers(settings: Settings, client: Table, sealed_with: AesVault | None) -> 
     return Signing(DynamoSecretStore(client), sealed_with, SystemClock(), default)
 
 
-def queues(settings: Settings, client: Table, timers: TimerStore, wheel: DelayQueue, metrics: Metrics) -> Queues:
+def queues(
+    settings: Settings,
+    client: Table,
+    timers: TimerStore,
+    wheel: DelayQueue,
+    *,
+    vault: AesVault | None,
+    metrics: Metrics,
+) -> Queues:
     """Return the pull queues."""
     return Queues(
         timers,
@@ -153,6 +161,7 @@ def queues(settings: Settings, client: Table, timers: TimerStore, wheel: DelayQu
         waiting=settings.api_waiting,
         capacity=settings.queue_capacity,
         observer=metrics,
+        vault=vault,
     )
 
 

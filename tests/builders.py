@@ -15,7 +15,7 @@ from timers.amqp import AmqpTarget, Destination
 from timers.body import Body, BodyKind
 from timers.ports import Action, Call, Clock
 from timers.retry import Answer, RetryPolicy
-from timers.secret import Sealed
+from timers.secret import BODY, Sealed
 from timers.state import State
 from timers.target import HttpTarget, LogTarget, QueueTarget
 from timers.timer import Attempt, Hint, Lease, Spec, Timer
@@ -174,6 +174,7 @@ http_targets: Final = st.builds(
     timeout=st.floats(0.01, 300),
     secrets=st.dictionaries(_NAMES, st.builds(Sealed, _TEXT), max_size=2),
 )
+_secret_bodies: Final = st.dictionaries(st.just(BODY), st.builds(Sealed, _TEXT), max_size=1)
 destinations: Final = st.builds(Destination, st.just("") | _NAMES, _NAMES)
 _messages: Final = st.builds(
     AmqpTarget,
@@ -181,11 +182,12 @@ _messages: Final = st.builds(
     headers=st.dictionaries(_NAMES, _TEXT | st.integers(-(2**63), 2**63 - 1) | st.booleans(), max_size=3),
     properties=st.dictionaries(st.sampled_from(["type", "app_id"]), _NAMES),
     body=bodies,
+    secrets=_secret_bodies,
 )
 amqp_targets: Final = _messages | st.builds(
     replace, _messages, redeliveries_left=st.integers(0, 1_000), dead_letter=destinations
 )
-queue_targets: Final = st.builds(QueueTarget, st.sampled_from(["jobs", "mail"]), bodies)
+queue_targets: Final = st.builds(QueueTarget, st.sampled_from(["jobs", "mail"]), bodies, _secret_bodies)
 targets: Final = http_targets | amqp_targets | queue_targets | st.builds(LogTarget, bodies)
 attempts: Final = st.builds(
     Attempt,

@@ -10,7 +10,7 @@ from typing import ClassVar, Final
 from timers import limits
 from timers.body import Body, check_body
 from timers.errors import Invalid
-from timers.secret import Unsigned
+from timers.secret import BODY, Secret, Unsigned
 
 HeaderValue = str | int | bool
 Properties = Mapping[str, str | int]
@@ -47,6 +47,7 @@ class AmqpTarget(Unsigned):
     A message to an exchange or a queue of the broker.
 
     With ``redeliveries_left``, how often it may still be worked at, it goes to ``dead_letter`` where none is left.
+    A secret body is BODY of ``secrets``.
     """
 
     to: Destination
@@ -55,6 +56,7 @@ class AmqpTarget(Unsigned):
     body: Body | None = field(default=None, repr=False)
     redeliveries_left: int | None = None
     dead_letter: Destination | None = None
+    secrets: Mapping[str, Secret] = field(default_factory=dict, repr=False)
 
     type: ClassVar = "amqp"
     timeout_ms: ClassVar = 10_000
@@ -68,6 +70,10 @@ class AmqpTarget(Unsigned):
     def key(self) -> str:
         """Which receiver this is, for limits and fairness."""
         return f"amqp:{self.destination}"
+
+    def opened(self, texts: Mapping[str, str]) -> AmqpTarget:
+        """Return this target with its body, read by a vault, in its place."""
+        return replace(self, body=Body.unpack(texts[BODY]), secrets={})
 
 
 def check_amqp(target: AmqpTarget) -> AmqpTarget:

@@ -10,16 +10,27 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from random import Random
 from typing import Final, Protocol, TypeVar
 
 from timers.admission import Capacity, Registrar
-from timers.errors import Conflict, IllegalTransition, LeaseEnded, NotEmpty, TimerError, TimerNotFound, Unavailable
+from timers.errors import (
+    Conflict,
+    IllegalTransition,
+    LeaseEnded,
+    NotEmpty,
+    TimerError,
+    TimerNotFound,
+    Unavailable,
+    Unreadable,
+)
 from timers.lease_token import LeaseToken
 from timers.leasing import Taker
 from timers.polling import Leases, Polls, Wish
-from timers.ports import Clock, DelayQueue, KnownQueues, Position, QueueCounts, QueueRegistry, TimerStore
+from timers.ports import Clock, DelayQueue, KnownQueues, Position, QueueCounts, QueueRegistry, TimerStore, Vault
+from timers.sealing import unseal
 from timers.settle import committed, rejected
 from timers.state import State
 from timers.tenant import name_of, qualified
@@ -64,6 +75,7 @@ class Queues:
         waiting: int,
         capacity: int,
         observer: QueueObserver,
+        vault: Vault | None = None,
     ) -> None:
         self._store = store
         self._wheel = wheel
@@ -71,6 +83,7 @@ class Queues:
         self._random = random
         self._horizon_ms = horizon_ms
         self._observer = observer
+        self._vault = vault
         self._registrar = Registrar(registry, clock)
         self._capacity = Capacity(capacity, store, clock)
         self._polls = Polls(self._taker, clock, self._registrar.paused, waiting=waiting)
@@ -91,6 +104,15 @@ class Queues:
         leases = await self._polls.lease(queue, wish)
         self._observer.leased(len(leases))
         return leases
+
+    async def opened(self, leases: Leases) -> Leases:
+        """
+        Return leases as their worker gets them, secret bodies readable.
+
+        One that cannot be read is not among them: its attempt ends with that, as a call's would.
+        """
+        opened = await asyncio.gather(*(self._opened(timer) for timer in leases))
+        return [timer for timer in opened if timer is not None]
 
     async def give_back(self, queue: QueueName, leases: Leases) -> None:
         """Return leases that their worker never saw: no attempt is counted."""
@@ -166,6 +188,19 @@ class Queues:
     async def stop(self) -> None:
         """Finish what is in progress."""
         await self._polls.stop()
+
+    async def _opened(self, leased: Timer) -> Timer | None:
+        try:
+            return await unseal(leased, self._vault)
+        except (Unreadable, Unavailable) as error:
+            now_ms = self.clock.now_ms()
+            after = rejected(leased, None, now_ms=now_ms, random=self._random, error=f"secret: {error}")
+        with suppress(Conflict, Unavailable):  # its lease ends by itself
+            await self._store.save(leased, after)
+            self._observer.settled("rejected")
+            if not after.final:
+                self.arrived(after)
+        return None
 
     def _taker(self, queue: QueueName) -> Taker:
         return Taker(queue, self._store, self.clock, self._random, self._watch)

@@ -1,5 +1,5 @@
 """
-The secrets of a timer: sealed before it is stored, opened for its call.
+The secrets of a timer: sealed before it is stored, opened for its call or its worker.
 
 Each is bound to its timer, to the receiver that it was given for, and to its name: who can write to the table can
 neither put it into another timer nor have it sent to somebody else.
@@ -14,7 +14,7 @@ from typing import Final
 from timers.errors import Invalid, Unreadable
 from timers.ports import Vault
 from timers.secret import BODY, Sealed, Secret
-from timers.target import HttpTarget
+from timers.target import LogTarget
 from timers.timer import Timer
 
 _REQUEST: Final = "request"
@@ -25,7 +25,7 @@ async def seal(timer: Timer, vault: Vault | None) -> Timer:
     """Return a timer as it can be stored. Raises Invalid where there is nothing to seal with, Unavailable."""
     target = timer.target
     plain = {name: text for name, text in target.secrets.items() if isinstance(text, str)}
-    if not plain or not isinstance(target, HttpTarget):
+    if not plain or isinstance(target, LogTarget):
         return timer
     if vault is None:
         raise Invalid(_pointer(next(iter(plain))), "secret headers and bodies need TIMERS_ENCRYPTION_KEYS")
@@ -39,9 +39,10 @@ async def seal(timer: Timer, vault: Vault | None) -> Timer:
 
 
 async def unseal(timer: Timer, vault: Vault | None) -> Timer:
-    """Return a timer as it is called. Raises Unreadable, Unavailable."""
+    """Return a timer as it is called, or as its worker gets it. Raises Unreadable, Unavailable."""
     target = timer.target
-    assert isinstance(target, HttpTarget)
+    if isinstance(target, LogTarget) or not target.secrets:
+        return timer
     places = {name: _place(timer, name) for name in target.secrets}
     texts = await _open({places[name]: secret for name, secret in target.secrets.items()}, vault)
     return replace(timer, target=target.opened({name: texts[place] for name, place in places.items()}))

@@ -30,10 +30,9 @@ NO_SECRETS: Final[Mapping[str, Secret]] = {}
 
 
 class Unsigned:
-    """What the targets have in common that are not called over HTTP: nothing secret, and no signature."""
+    """What the targets have in common that are not called over HTTP: no signature."""
 
     __slots__ = ()
 
     signed: ClassVar = False
-    secrets: ClassVar = NO_SECRETS
     signing_key: ClassVar = None

@@ -43,9 +43,11 @@ def committed(timer: Timer, now_ms: int) -> Timer:
     return timer.succeeded(_work(timer, None, now_ms), now_ms)
 
 
-def rejected(timer: Timer, delay_ms: int | None, *, now_ms: int, random: Random) -> Timer:
-    """Return what a leased timer becomes whose worker gives it up, to be had again after ``delay_ms`` or by policy."""
-    attempt = _work(timer, "rejected by its worker", now_ms)
+def rejected(
+    timer: Timer, delay_ms: int | None, *, now_ms: int, random: Random, error: str = "rejected by its worker"
+) -> Timer:
+    """Return what a leased timer becomes that is given up, to be had again after ``delay_ms`` or by policy."""
+    attempt = _work(timer, error, now_ms)
     if attempt.number >= timer.retry.max_attempts:
         return timer.given_up(attempt, now_ms)
     wait_ms = timer.retry.backoff_ms(attempt.number, random) if delay_ms is None else delay_ms

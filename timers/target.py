@@ -12,7 +12,7 @@ from timers import limits
 from timers.amqp import AmqpTarget, check_amqp
 from timers.body import Body, check_body
 from timers.errors import Invalid
-from timers.secret import ALWAYS_SECRET, BODY, REDACTED, Secret, Unsigned
+from timers.secret import ALWAYS_SECRET, BODY, NO_SECRETS, REDACTED, Secret, Unsigned
 
 METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
 PULLED: Final = "queue:"
@@ -90,16 +90,18 @@ class LogTarget(Unsigned):
     body: Body | None = field(default=None, repr=False)
 
     type: ClassVar = "log"
+    secrets: ClassVar = NO_SECRETS
     timeout_ms: ClassVar = 1_000
     key: ClassVar = "log"
 
 
 @dataclass(frozen=True, slots=True)
 class QueueTarget(Unsigned):
-    """A pull queue: nobody is called, workers come and fetch."""
+    """A pull queue: nobody is called, workers come and fetch. A secret body is BODY of ``secrets``."""
 
     queue: str
     body: Body | None = field(default=None, repr=False)
+    secrets: Mapping[str, Secret] = field(default_factory=dict, repr=False)
 
     type: ClassVar = "queue"
     timeout_ms: ClassVar = 0
@@ -108,6 +110,10 @@ class QueueTarget(Unsigned):
     def key(self) -> str:
         """Which receiver this is."""
         return f"{PULLED}{self.queue}"
+
+    def opened(self, texts: Mapping[str, str]) -> QueueTarget:
+        """Return this target with its body, read by a vault, in its place."""
+        return replace(self, body=Body.unpack(texts[BODY]), secrets={})
 
 
 Target = HttpTarget | AmqpTarget | LogTarget | QueueTarget
@@ -236,6 +242,14 @@ def set_apart(target: HttpTarget, named: Iterable[str], *, body: bool, kept: Map
         raise Invalid("/target/headers", f"at most {limits.MAX_HEADERS} headers")
     public = {name: value for name, value in target.headers.items() if name not in given}
     return replace(target, headers=public, body=None if BODY in secrets else target.body, secrets=secrets)
+
+
+def with_secret_body(
+    target: AmqpTarget | QueueTarget, *, secret: bool, kept: Mapping[str, Secret]
+) -> AmqpTarget | QueueTarget:
+    """Return a checked target with its body set apart where it is ``secret``, given or ``kept``. Raises Invalid."""
+    secrets = {**kept, **_secret_body(target.body, secret=secret, kept=BODY in kept)}
+    return replace(target, body=None, secrets=secrets) if secrets else target
 
 
 def _secret_body(body: Body | None, *, secret: bool, kept: bool) -> Mapping[str, str]:

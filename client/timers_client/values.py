@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, NotRequired, Self, TypedDict
@@ -20,6 +20,8 @@ class HttpTarget(TypedDict):
     body: NotRequired[Json]
     body_base64: NotRequired[str]
     timeout: NotRequired[float]
+    secret_headers: NotRequired[Sequence[str]]
+    secret_body: NotRequired[bool]
 
 
 class Destination(TypedDict):
@@ -39,6 +41,7 @@ class AmqpTarget(Destination):
     body_base64: NotRequired[str]
     redeliveries_left: NotRequired[int]
     dead_letter: NotRequired[Destination]
+    secret_body: NotRequired[bool]
 
 
 class LogTarget(TypedDict):
@@ -56,6 +59,7 @@ class QueueTarget(TypedDict):
     queue: str
     body: NotRequired[Json]
     body_base64: NotRequired[str]
+    secret_body: NotRequired[bool]
 
 
 Target = HttpTarget | AmqpTarget | LogTarget | QueueTarget

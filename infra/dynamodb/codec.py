@@ -100,29 +100,29 @@ def _lease(item: Mapping[str, Any]) -> Lease | None:
 def _target(fields: Mapping[str, Any]) -> Target:
     given = fields.get("body")
     body = Body(BodyKind(given[0]), given[1]) if given else None
+    secrets = {name: Sealed(str(token)) for name, token in fields.get("secrets", {}).items()}
     match fields.get("type", HttpTarget.type):
         case HttpTarget.type:
-            secrets = fields.get("secrets")
             return HttpTarget(
                 fields["url"],
                 fields["method"],
                 fields["headers"],
                 body,
                 fields["timeout"],
-                {name: Sealed(str(token)) for name, token in secrets.items()} if secrets else {},
+                secrets,
                 fields.get("signing_key"),
             )
         case AmqpTarget.type:
-            return _amqp_target(fields, body)
+            return _amqp_target(fields, body, secrets)
         case LogTarget.type:
             return LogTarget(body)
         case QueueTarget.type:
-            return QueueTarget(fields["queue"], body)
+            return QueueTarget(fields["queue"], body, secrets)
         case other:
             raise ValueError(f"no target has the type {other!r}")
 
 
-def _amqp_target(fields: Mapping[str, Any], body: Body | None) -> AmqpTarget:
+def _amqp_target(fields: Mapping[str, Any], body: Body | None, secrets: Mapping[str, Secret]) -> AmqpTarget:
     dead_letter = fields.get("dead_letter")
     return AmqpTarget(
         to=Destination(*fields["to"]),
@@ -131,6 +131,7 @@ def _amqp_target(fields: Mapping[str, Any], body: Body | None) -> AmqpTarget:
         body=body,
         redeliveries_left=fields.get("redeliveries_left"),
         dead_letter=Destination(*dead_letter) if dead_letter else None,
+        secrets=secrets,
     )
 
 

@@ -15,6 +15,8 @@ import pytest
 from infra.dynamodb.client import Item, Table
 from infra.rabbitmq.topology import Lane
 from tests.end_to_end.client import Client, Json
+from tests.end_to_end.workers import Queue
+from tests.queues import Queues
 from tests.receiver import Receiver, Reply
 from tests.services import DynamoDB, RabbitMQ
 from tests.stack import Member, Stack, open_client, stack
@@ -130,6 +132,33 @@ async def test_a_call_has_its_secrets(client: Client, receiver: Receiver, logs: 
     delivered = await client.until(timer["id"], "delivered")
     assert HEADER not in str(delivered)
     assert BODY not in str(delivered)
+
+
+async def test_a_secret_body_is_its_workers_and_nobody_elses(client: Client, table: Table, logs: None) -> None:
+    queue = Queue(client.http, "secret-jobs")
+    target = {"type": "queue", "queue": queue.name, "body": {"card": BODY}, "secret_body": True}
+    timer = await client.create(target=target, delay=0)
+    [lease] = await queue.lease(wait=10)
+    assert lease["timer"]["target"]["body"] == {"card": BODY}
+    leased = await client.read(timer["id"])
+    assert leased["target"] == {**target, "body": "***"}
+    assert await queue.reject(lease, delay=0) == [200]
+    [again] = await queue.lease(wait=10)
+    assert again["timer"]["target"]["body"] == {"card": BODY}
+    assert await queue.commit(again) == [200]
+    listed = (await client.http.get("/v1/timers", params={"queue": queue.name})).text
+    for text in (str(timer), str(leased), listed, str(await client.read(timer["id"])), await items(table)):
+        assert BODY not in text
+
+
+async def test_a_message_has_its_secret_body(client: Client, table: Table, queues: Queues, logs: None) -> None:
+    name = queues.new()
+    target = {"type": "amqp", "routing_key": name, "body": {"card": BODY}, "secret_body": True}
+    timer = await client.create(target=target, delay=0)
+    assert json.loads((await queues.take(name)).body) == {"card": BODY}
+    delivered = await client.until(timer["id"], "delivered")
+    for text in (str(timer), str(delivered), await items(table)):
+        assert BODY not in text
 
 
 @asynccontextmanager

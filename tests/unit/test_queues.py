@@ -9,14 +9,17 @@ from typing import Any
 import pytest
 
 from infra.memory import MemoryQueueRegistry, MemoryTimerStore
+from infra.vault import AesVault, LocalKeys
 from tests.builders import NOW_MS, FakeClock, RecordingQueue, Unobserving, make_queued, make_spec, turns
 from timers import limits
+from timers.body import Body, BodyKind
 from timers.errors import BrokenTimer, Conflict, Invalid, LeaseEnded, NotEmpty, Overloaded, Unavailable
 from timers.lease_token import LeaseToken
 from timers.polling import Wish
 from timers.ports import Position
 from timers.queues import Purged, Queues, token_of
 from timers.retry import RetryPolicy
+from timers.secret import BODY
 from timers.service import Timers
 from timers.state import State
 from timers.target import QueueTarget
@@ -25,6 +28,7 @@ from timers.timer import AFTER_LEASE_MS, QueueName, Timer
 JOBS = QueueName("default", "jobs")
 HOUR_MS = 3_600_000
 WAIT = Wish(wait_s=30)
+VAULT = AesVault([LocalKeys({"k1": bytes(32)})])
 
 
 class Store(MemoryTimerStore):
@@ -69,9 +73,9 @@ class Scene:
         self.registry = MemoryQueueRegistry()
         self.wheel = RecordingQueue()
         self.queues = self.process(waiting=waiting, capacity=capacity)
-        self.timers = Timers(self.store, self.wheel, self.clock, Random(1), HOUR_MS, arrivals=self.queues)
+        self.timers = Timers(self.store, self.wheel, self.clock, Random(1), HOUR_MS, VAULT, arrivals=self.queues)
 
-    def process(self, *, waiting: int = 10, capacity: int = 0) -> Queues:
+    def process(self, *, waiting: int = 10, capacity: int = 0, vault: AesVault | None = VAULT) -> Queues:
         return Queues(
             self.store,
             self.registry,
@@ -82,6 +86,7 @@ class Scene:
             waiting=waiting,
             capacity=capacity,
             observer=Unobserving(),
+            vault=vault,
         )
 
     async def put(self, name: str, queue: str = "jobs", *, delay_ms: int = 0, **fields: Any) -> Timer:
@@ -457,3 +462,30 @@ async def test_a_timer_of_a_queue_is_never_put_on_the_wheel_before_it_is_leased(
     await scene.timers.fire(timer.name)
     await scene.timers.edit(timer.name, lambda _: make_spec(target=QueueTarget("mail")))
     assert not scene.wheel.taken
+
+
+async def put_secret(scene: Scene) -> None:
+    target = QueueTarget("jobs", secrets={BODY: Body(BodyKind.TEXT, "hunter2").packed()})
+    await scene.timers.schedule(make_spec(target=target, retry=RetryPolicy(max_attempts=2)), "timer")
+
+
+async def test_a_worker_gets_a_secret_body_opened_and_the_store_keeps_it_sealed(scene: Scene) -> None:
+    await put_secret(scene)
+    leases = await scene.lease()
+    [opened] = await scene.queues.opened(leases)
+    assert opened.target.body == Body(BodyKind.TEXT, "hunter2")
+    assert token_of(opened) == token_of(leases[0])
+    assert await scene.commit(opened) == [None]
+    assert "hunter2" not in str((await scene.store.get("timer")).target.secrets)
+
+
+async def test_a_secret_body_that_cannot_be_read_ends_the_attempt(scene: Scene) -> None:
+    await put_secret(scene)
+    without_keys = scene.process(vault=None)
+    for state in (State.SCHEDULED, State.DEAD):
+        leases = await without_keys.lease(JOBS, Wish())
+        assert await without_keys.opened(leases) == []
+        timer = await scene.store.get("timer")
+        assert (timer.state, timer.lease) == (state, None)
+        assert str(timer.attempts[-1].error).startswith("secret: ")
+        scene.clock.advance(60)

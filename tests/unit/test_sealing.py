@@ -6,6 +6,7 @@ from random import Random
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from api.patching import patched
 from api.schemas import NewTimerIn, fingerprint, timer_out
@@ -246,3 +247,66 @@ async def test_the_fingerprint_of_a_request_with_secrets_confirms_no_guess() -> 
     key = IdempotencyKey("order-42", fingerprint(new))
     timer, _ = await scene.timers.schedule_once(new.spec(NOW_MS, None), key, now_ms=NOW_MS)
     assert isinstance(timer.request, Sealed)
+
+
+QUEUE: dict[str, Any] = {"type": "queue", "queue": "jobs", "body": {"card": "hunter4"}, "secret_body": True}
+AMQP: dict[str, Any] = {"type": "amqp", "routing_key": "orders", "body": {"card": "hunter4"}, "secret_body": True}
+SECRET_BODIES = pytest.mark.parametrize("target", [QUEUE, AMQP], ids=["queue", "amqp"])
+
+
+async def scheduled(target: dict[str, Any], scene: Scene | None = None) -> tuple[Scene, Timer]:
+    scene = scene or Scene()
+    asked = NewTimerIn.model_validate({"delay": 60, "target": target})
+    return scene, await scene.timers.schedule(asked.spec(NOW_MS, None), "timer-1")
+
+
+@SECRET_BODIES
+async def test_a_body_that_nobody_is_called_with_is_sealed_and_hidden_too(target: dict[str, Any]) -> None:
+    _, timer = await scheduled(target)
+    assert (timer.target.body, type(timer.target.secrets[BODY])) == (None, Sealed)
+    assert shown(timer).items() >= {**target, "body": "***"}.items()
+    assert "hunter" not in repr(timer)
+    opened = await unseal(timer, VAULT)
+    assert opened.target.body == Body(BodyKind.JSON, '{"card":"hunter4"}')
+    assert "hunter" not in repr(opened)
+
+
+@SECRET_BODIES
+async def test_a_patch_keeps_replaces_or_takes_away_such_a_body(target: dict[str, Any]) -> None:
+    scene, before = await scheduled(target)
+    kept = await scene.timers.edit("timer-1", lambda timer: patched(timer, {"delay": 5}, NOW_MS))
+    assert kept.target == before.target
+    replaced = await scene.patch(body="hunter5")
+    assert shown(replaced)["body"] == "***"
+    assert (await unseal(replaced, VAULT)).target.body == Body(BodyKind.TEXT, "hunter5")
+    assert shown(await scene.patch(body=None)).keys() == target.keys() - {"body", "secret_body"} | (
+        {"exchange", "headers", "properties"} if target["type"] == "amqp" else set()
+    )
+
+
+@SECRET_BODIES
+@pytest.mark.parametrize(
+    ("change", "pointer"),
+    [
+        ({"secret_body": False}, "/target/secret_body"),
+        ({"body": "***"}, "/target/body"),
+        ({"queue": "mail", "routing_key": "mail"}, "/target"),
+    ],
+)
+async def test_such_a_body_goes_to_nobody_else(target: dict[str, Any], change: dict[str, Any], pointer: str) -> None:
+    scene, _ = await scheduled(target)
+    known = {name: value for name, value in change.items() if name in target}
+    with pytest.raises(Invalid) as refused:
+        await scene.patch(**known)
+    assert refused.value.pointer == pointer
+
+
+@SECRET_BODIES
+async def test_without_a_key_such_a_body_is_refused(target: dict[str, Any]) -> None:
+    with pytest.raises(Invalid, match=r"TIMERS_ENCRYPTION_KEYS"):
+        await scheduled(target, Scene(vault=None))
+
+
+def test_a_log_has_nothing_secret() -> None:
+    with pytest.raises(ValidationError):
+        NewTimerIn.model_validate({"delay": 60, "target": {"type": "log", "body": "hunter4", "secret_body": True}})
