@@ -90,7 +90,7 @@ async def schedule_all(
 
     async def schedule(wish: Any) -> Timer:
         new = NewTimerIn.model_validate(wish)
-        return await service.schedule(new.spec(now_ms, continued), new.id)
+        return await service.schedule(new.spec(now_ms, continued), new.id, now_ms=now_ms)
 
     return await _outcomes(batch.timers, schedule, 201)
 

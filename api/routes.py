@@ -161,7 +161,7 @@ async def schedule(
     now_ms = service.clock.now_ms()
     spec = wish.spec(now_ms, traceparent(trace, service.random))
     if idempotency_key is None:
-        timer = await service.schedule(spec, wish.id)
+        timer = await service.schedule(spec, wish.id, now_ms=now_ms)
     else:
         key = IdempotencyKey(idempotency_key, fingerprint(wish))
         timer, created = await service.schedule_once(spec, key, wish.id, now_ms=now_ms)
@@ -190,8 +190,9 @@ async def replace(
 ) -> Response:
     if wish.id not in (None, timer_id):
         raise Invalid("/id", "not the id of the path")
-    spec = wish.spec(service.clock.now_ms(), traceparent(trace, service.random))
-    timer, created = await service.replace(timer_id, spec, expected, putting)
+    now_ms = service.clock.now_ms()
+    spec = wish.spec(now_ms, traceparent(trace, service.random))
+    timer, created = await service.replace(timer_id, spec, expected, putting, now_ms=now_ms)
     if created:
         return _answer(timer, 201, location=f"/v1/timers/{timer.name}")
     return _answer(timer)

@@ -182,25 +182,31 @@ class Timers:
             raise
 
     async def replace(
-        self, name: str, spec: Spec, precondition: Precondition = ANY, putting: Putting = AS_ASKED
+        self,
+        name: str,
+        spec: Spec,
+        precondition: Precondition = ANY,
+        putting: Putting = AS_ASKED,
+        *,
+        now_ms: int | None = None,
     ) -> tuple[Timer, bool]:
         """
         Create a timer, or ask for a scheduled one anew; also returns whether it was created.
 
-        Raises IllegalTransition where it is firing or final, PreconditionFailed.
+        ``now_ms`` as for ``schedule``. Raises IllegalTransition where it is firing or final, PreconditionFailed.
         """
+        now_ms = self.clock.now_ms() if now_ms is None else now_ms
         until = self._give_up_at()
         while self.clock.monotonic() < until:
             try:
-                return await self._replace_once(name, spec, precondition, putting)
+                return await self._replace_once(name, spec, precondition, putting, now_ms)
             except (AlreadyExists, Conflict, TimerNotFound):
                 continue
         raise _contended()
 
     async def _replace_once(
-        self, name: str, spec: Spec, precondition: Precondition, putting: Putting
+        self, name: str, spec: Spec, precondition: Precondition, putting: Putting, now_ms: int
     ) -> tuple[Timer, bool]:
-        now_ms = self.clock.now_ms()
         try:
             before = await self.get(name)
         except TimerNotFound:
