@@ -34,6 +34,8 @@ logger = logging.getLogger(__name__)
 
 _GOODBYE_S: Final = 3.0
 _DRAIN_S: Final = 5.0
+_LINGER_S: Final = 0.02
+"""How long an outcome waits for claims to share a call with: nobody waits for it, and each call has its price."""
 
 
 class Consumer:
@@ -44,7 +46,7 @@ class Consumer:
         clock, random = SystemClock(), wiring.UNPREDICTABLE
         lanes, url = wiring.lanes(settings), settings.rabbitmq_url
         horizon_ms = settings.horizon * 1000
-        store = wiring.store(settings, table, metrics)
+        store = wiring.store(settings, table, metrics, linger=_LINGER_S)
         leases = wiring.leases(settings, table, metrics)
         self._queue = RabbitDelayQueue(
             url, lanes=lanes, on_new=leases.clear, clock=clock, random=random, metrics=metrics

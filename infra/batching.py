@@ -4,7 +4,8 @@ Group commit: requests that wait together travel together.
 While one batch is in flight the next one fills, so a lone request waits for nothing and a thousand
 share forty calls. A further batch takes off beside the one in flight only when it is full. A part of a
 batch waits until the last take-off is twice as long ago as a flight takes: at a few hundred requests a
-second that makes a half of the calls do, and the busier the machine the more they share.
+second that makes a half of the calls do, and the busier the machine the more they share. Whoever is in
+no hurry may linger for company, and costs no call of its own where others come along.
 """
 
 from __future__ import annotations
@@ -57,13 +58,20 @@ class Batcher(Generic[Request, Result]):
         self._alarm: asyncio.TimerHandle | None = None
         self._last_take_off = -inf
         self._flight_s = 0.0
+        self._patient_until = inf
 
-    async def submit(self, request: Request) -> Result:
-        """Carry a request in some batch and return its own result, or raise its own exception."""
+    async def submit(self, request: Request, *, linger: float = 0.0) -> Result:
+        """
+        Carry a request in some batch and return its own result, or raise its own exception.
+
+        With ``linger``, in seconds, it waits so long for others to go with.
+        """
         if len(self._waiting) >= self._most_waiting:
             raise Overloaded("too many table requests are waiting")
-        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Result] = loop.create_future()
         self._waiting.append((request, future))
+        self._patient_until = min(self._patient_until, loop.time() + linger)
         self._plan()
         return await future
 
@@ -76,8 +84,10 @@ class Batcher(Generic[Request, Result]):
     def _take_off(self) -> None:
         self._planned = False
         while self._waiting and self._may_take_off():
+            self._disarm()
             self._last_take_off = asyncio.get_running_loop().time()
             flight = asyncio.create_task(self._fly(self._next_batch()))
+            self._patient_until = -inf if self._waiting else inf
             self._flights.add(flight)
             flight.add_done_callback(self._landed)
 
@@ -87,16 +97,23 @@ class Batcher(Generic[Request, Result]):
         if self._flights:
             return False
         loop = asyncio.get_running_loop()
-        at = self._last_take_off + self._pace * self._flight_s
+        at = max(self._last_take_off + self._pace * self._flight_s, self._patient_until)
         if loop.time() >= at:
             return True
-        if self._alarm is None:
+        if self._alarm is None or at < self._alarm.when():
+            self._disarm()
             self._alarm = loop.call_at(at, self._wake)
         return False
 
+    def _disarm(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+
     def _wake(self) -> None:
         self._alarm = None
-        self._last_take_off = -inf  # an alarm may go off a little early; asking the time again could spin
+        # an alarm may go off a little early; asking the time again could spin
+        self._last_take_off = self._patient_until = -inf
         self._take_off()
 
     def _next_batch(self) -> list[tuple[Request, asyncio.Future[Result]]]:

@@ -90,8 +90,8 @@ class _MeteredTimerStore(DynamoTimerStore):
             self._metrics.finished(after.state)
 
 
-def store(settings: Settings, client: Table, metrics: Metrics) -> DynamoTimerStore:
-    """Return the timer store."""
+def store(settings: Settings, client: Table, metrics: Metrics, *, linger: float = 0.0) -> DynamoTimerStore:
+    """Return the timer store; a timer's end may ``linger`` so many seconds for company."""
     return _MeteredTimerStore(
         client,
         metrics,
@@ -101,6 +101,7 @@ def store(settings: Settings, client: Table, metrics: Metrics) -> DynamoTimerSto
         patience=settings.table_patience,
         on_broken=metrics.met_broken,
         transactions=settings.table_transactions,
+        linger=linger,
     )
 
 

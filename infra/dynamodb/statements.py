@@ -55,12 +55,12 @@ class Statements:
         size = TRANSACTION if transactions else BATCH
         self._batcher = Batcher(self._execute, key=_item_of, size=size, in_flight=_IN_FLIGHT, waiting=_WAITING)
 
-    async def execute(self, statement: Statement) -> Item | None:
-        """Execute one statement in some batch."""
-        return await self._batcher.submit(statement)
+    async def execute(self, statement: Statement, *, linger: float = 0.0) -> Item | None:
+        """Execute one statement in some batch; it may ``linger`` so many seconds for others to go with."""
+        return await self._batcher.submit(statement, linger=linger)
 
     async def _execute(self, batch: Sequence[Statement]) -> Sequence[Outcome]:
-        if not self._transactions or len(batch) == 1:
+        if not self._transactions or len(batch) < _fewest(batch):
             return await self._execute_all(batch)
         if self._resting:
             self._resting -= 1
@@ -132,6 +132,11 @@ class Statements:
         if len(responses) != len(batch):
             raise Unavailable("dynamodb", "an answer is missing")
         return [_outcome(response) for response in responses]
+
+
+def _fewest(batch: Sequence[Statement]) -> int:
+    """Return from how many on a transaction costs less: what it is to return takes a second call."""
+    return 4 if any(statement.returning for statement in batch) else 2
 
 
 def _item_of(statement: Statement) -> str:

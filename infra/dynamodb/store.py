@@ -46,14 +46,20 @@ class DynamoTimerStore:
         random: Random,
         patience: float,
         transactions: bool = False,
+        linger: float = 0.0,
         on_broken: Callable[[], None] = lambda: None,
     ) -> None:
-        """``on_broken`` is called for each broken item, once."""
+        """
+        ``on_broken`` is called for each broken item, once.
+
+        A timer's end may ``linger`` so many seconds for other writes to share a call with: nothing waits for it.
+        """
         self._table = table
         self._shards = shards
         self._retention_ms = retention_ms
         self._random = random
         self._patience = patience
+        self._linger = linger
         self._statements = Statements(table, transactions=transactions)
         self._reads = Reads(table)
         self._index = Index(table)
@@ -78,7 +84,9 @@ class DynamoTimerStore:
         changed = codec.changes(before, after, shards=self._shards, retention_ms=self._retention_ms)
         changed["writer"] = self._token()
         expected = {"version": {"N": str(before.version)}}
-        await self._write(update(self._table.name, after.id, changed, expected), changed["writer"], after.version)
+        statement = update(self._table.name, after.id, changed, expected)
+        linger = self._linger if after.final else 0.0
+        await self._write(statement, changed["writer"], after.version, linger=linger)
 
     async def claim(self, timer_id: str, version: int, *, now_ms: int, lease_until_ms: int) -> Timer | None:
         changed = {
@@ -260,13 +268,13 @@ class DynamoTimerStore:
                 await asyncio.sleep(wait * self._random.uniform(0.5, 1))
                 wait = min(2 * wait, _LONGEST_WAIT_S)
 
-    async def _write(self, statement: Statement, writer: Item, version: int) -> Item | None:
+    async def _write(self, statement: Statement, writer: Item, version: int, *, linger: float = 0.0) -> Item | None:
         """Execute until the outcome is known. Raises Conflict, or Unavailable where time runs out before."""
         wait, unsure = _FIRST_WAIT_S, False
         async with self._patiently():
             while True:
                 try:
-                    return await self._statements.execute(statement)
+                    return await self._statements.execute(statement, linger=linger)
                 except Unavailable:
                     unsure = True
                 except Rejected as error:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 EPOCH_MS: Final = 1_800_000_000_000
+_LINGERS_S: Final = (0.0, 0.02, 0.5)
 _TABLE_TIMEOUT_S: Final = 3.0
 _TOKEN_BITS: Final = 96
 
@@ -145,6 +146,7 @@ class WatchedStore:
             random=self._tokens,
             patience=8.0,
             transactions=seed % 2 == 1,
+            linger=_LINGERS_S[seed % len(_LINGERS_S)],
         )
 
     async def create(self, timer: Timer) -> None:

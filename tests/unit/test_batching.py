@@ -19,13 +19,19 @@ class Airport:
         self.batches: list[list[str]] = []
         self.outcomes: dict[str, Outcome] = {}
         self._landings: list[asyncio.Future[None]] = []
+        self._took_off = asyncio.Event()
 
     async def flush(self, batch: Sequence[str]) -> Sequence[Outcome]:
         self.batches.append(list(batch))
+        self._took_off.set()
         landing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._landings.append(landing)
         await landing
         return [self.outcomes.get(request, request.upper()) for request in batch]
+
+    async def take_off(self) -> None:
+        async with asyncio.timeout(10):
+            await self._took_off.wait()
 
     async def land(self, number: int, error: Exception | None = None) -> None:
         if error is None:
@@ -74,6 +80,49 @@ async def test_after_a_flight_a_part_of_a_batch_waits_its_pace_and_gathers_other
     assert airport.batches == [["a"], ["b", "c", "d"]]
     await airport.land(1)
     assert [await task for task in waiting] == ["B", "C", "D"]
+
+
+async def test_who_lingers_goes_with_the_next_that_does_not(airport: Airport) -> None:
+    batcher = batcher_of(airport)
+    patient = asyncio.create_task(batcher.submit("a", linger=1e6))
+    await turns()
+    assert not airport.batches
+
+    hurried = await submitted(batcher, "b")
+    assert airport.batches == [["a", "b"]]
+    await airport.land(0)
+    assert [await task for task in (patient, *hurried)] == ["A", "B"]
+
+
+async def test_who_lingers_alone_takes_off_in_the_end(airport: Airport) -> None:
+    patient = asyncio.create_task(batcher_of(airport).submit("a", linger=0.001))
+    await airport.take_off()
+    await airport.land(0)
+    assert await patient == "A"
+
+
+async def test_a_full_batch_of_those_who_linger_takes_off_at_once(airport: Airport) -> None:
+    batcher = batcher_of(airport, size=2)
+    patient = [asyncio.create_task(batcher.submit(request, linger=1e6)) for request in "ab"]
+    await turns()
+    assert airport.batches == [["a", "b"]]
+    await airport.land(0)
+    assert [await task for task in patient] == ["A", "B"]
+
+
+async def test_who_came_to_linger_while_a_batch_flies_lingers_on_when_it_lands(airport: Airport) -> None:
+    batcher = batcher_of(airport)
+    first = await submitted(batcher, "a")
+    patient = asyncio.create_task(batcher.submit("b", linger=1e6))
+    await turns()
+    await airport.land(0)
+    assert await first[0] == "A"
+    assert airport.batches == [["a"]]
+
+    hurried = await submitted(batcher, "c")
+    assert airport.batches == [["a"], ["b", "c"]]
+    await airport.land(1)
+    assert [await task for task in (patient, *hurried)] == ["B", "C"]
 
 
 async def test_what_waits_for_its_pace_takes_off_by_itself(airport: Airport) -> None:
