@@ -251,9 +251,9 @@ def _cell(found: Spread | None) -> str:
 _METHOD: Final = """## How it is measured
 
     ./setup.sh bench                 the service alone: about twenty minutes
-    ./setup.sh bench --peers         the others too, in turn with it: about forty minutes
+    ./setup.sh bench --peers         the others too, in turn with it: half an hour
     ./setup.sh bench --quick         everything small, once: about a minute
-    ./setup.sh bench --million       with a million pending, far away and near: about forty minutes
+    ./setup.sh bench --million       with a million pending, far away and near: a quarter of an hour
     ./setup.sh bench --publish       write this page from the latest run
 
 - **Bursts**: asked for by one client, all due within the same 10 ms. *Drained/s* counts from that instant to the last
