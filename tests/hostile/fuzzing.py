@@ -11,6 +11,9 @@ from tests.services import DynamoDB, RabbitMQ
 from tests.stack import API_KEY, ENVIRONMENT, ROOT, stack
 
 CONFIG: Final = Path(__file__).with_name("schemathesis.toml")
+_UNFIT: Final = "use_after_free"
+"""A cancelled timer stays to be read, and says that it was cancelled."""
+
 _OPERATIONS: Final = 14
 _SYSTEMATIC: Final = 1_500
 """How many cases are made without chance: each bound, each missing field."""
@@ -27,7 +30,8 @@ def fuzz(
         command = [
             *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIG)),
             *("run", f"http://127.0.0.1:{api.port}/openapi.json"),
-            *("--checks", "all", "--phases", "examples,coverage,fuzzing,stateful", "--continue-on-failure"),
+            *("--checks", "all", "--exclude-checks", _UNFIT),
+            *("--phases", "examples,coverage,fuzzing,stateful", "--continue-on-failure"),
             *("--request-timeout", "20", "--warnings", "off"),
             *("--max-examples", str(max(5, (cases - _SYSTEMATIC) // _OPERATIONS)), "--seed", str(seed)),
             *("--generation-database", "none", "--no-color", "--suppress-health-check", "all"),
